@@ -1,0 +1,42 @@
+/**
+ * How much an agent may spend, as data: `{ perDay: "2 USD" }`, `{ perTurn: "50000 tokens", perDay: "1 USD" }`.
+ */
+import * as Schema from "effect/Schema"
+
+/** Money or tokens, as it is written in an agent's definition. */
+export type AmountInput = `${number} USD` | `${number} tokens`
+
+/** An amount of money, in micro-dollars, or of tokens, all kinds counted alike. */
+export interface Amount {
+  readonly unit: "microdollars" | "tokens"
+  readonly value: number
+}
+
+/** What an agent may spend. A day is one of the claw's home zone. Absent: no bound. */
+export interface Budget {
+  readonly perDay?: AmountInput
+  readonly perTurn?: AmountInput
+}
+
+/** An amount that cannot be read. */
+export class AmountInvalid extends Schema.TaggedError<AmountInvalid>("effect-claw/services/AmountInvalid")(
+  "AmountInvalid",
+  { input: Schema.String }
+) {
+  override get message(): string {
+    return `"${this.input}" is no amount; write "2 USD" or "50000 tokens"`
+  }
+}
+
+/** Reads an amount; throws `AmountInvalid`, because a definition is code. */
+export const amount = (input: AmountInput): Amount => {
+  const match = /^\s*(\d+(?:\.\d+)?)\s*(USD|tokens)\s*$/.exec(input)
+  if (match === null) throw new AmountInvalid({ input })
+  return match[2] === "USD"
+    ? { unit: "microdollars", value: Math.round(Number(match[1]) * 1_000_000) }
+    : { unit: "tokens", value: Number(match[1]) }
+}
+
+/** For people: `$0.0123`, `50,000 tokens`. */
+export const format = ({ unit, value }: Amount): string =>
+  unit === "tokens" ? `${value.toLocaleString("en-US")} tokens` : `$${(value / 1_000_000).toFixed(4)}`

@@ -1,0 +1,144 @@
+/**
+ * Channels: the messaging surfaces a claw lives on.
+ *
+ * A channel's layer registers itself in the `Channels` hub, so channels compose as plain layers and several run at
+ * once. The hub merges what they receive; sending goes to the channel that a conversation is on.
+ */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { ChannelName, type ChatId, type InboundMessage, type OutboundPart, type SenderId } from "./Message.ts"
+import type { TurnEvent } from "./Turn.ts"
+
+/** The platform cannot be reached now. */
+export class Unreachable extends Schema.TaggedError<Unreachable>()("Unreachable", { detail: Schema.String }) {}
+/** The platform asks to wait. */
+export class RateLimited extends Schema.TaggedError<RateLimited>()("RateLimited", {
+  retryAfter: Schema.DurationFromMillis
+}) {}
+/** The platform will never take this: the chat is gone, the bot was blocked, the text is not allowed. */
+export class Refused extends Schema.TaggedError<Refused>()("Refused", { detail: Schema.String }) {}
+/** No such channel in this claw, or a second one of the same name. */
+export class Misconfigured extends Schema.TaggedError<Misconfigured>()("Misconfigured", { detail: Schema.String }) {}
+
+/** A channel failed, for `reason`. */
+export class ChannelError extends Schema.TaggedError<ChannelError>("effect-claw/services/ChannelError")(
+  "ChannelError",
+  { channel: ChannelName, reason: Schema.Union([Unreachable, RateLimited, Refused, Misconfigured]) }
+) {
+  /** Whether the same call may succeed later. */
+  get isRetryable(): boolean {
+    return this.reason._tag === "Unreachable" || this.reason._tag === "RateLimited"
+  }
+  override get message(): string {
+    const detail = this.reason._tag === "RateLimited" ? "asks to wait" : this.reason.detail
+    return `channel ${this.channel}: ${detail}`
+  }
+}
+
+/** What a channel's platform can do. */
+export interface ChannelCapabilities {
+  /** The most one message carries, in UTF-16 code units. `undefined`: no limit. */
+  readonly textLimit: number | undefined
+  /** The platform drops a second message with the same `OutboundPart.id`, so a resend is no duplicate. */
+  readonly deduplicates: boolean
+}
+
+/** A message, and the acknowledgement that tells the platform not to send it again. */
+export interface InboundDelivery {
+  readonly message: InboundMessage
+  readonly ack: Effect.Effect<void, ChannelError>
+}
+
+/** A messaging surface. */
+export interface Channel {
+  readonly name: ChannelName
+  readonly capabilities: ChannelCapabilities
+  /** Who owns this channel by its nature, as the person at the keyboard owns a terminal. Admitted without a list. */
+  readonly owner?: SenderId
+  /** Messages in the order of arrival. Ends when the channel is closed for good. */
+  readonly inbound: Stream.Stream<InboundDelivery, ChannelError>
+  readonly send: (to: ChatId, part: OutboundPart) => Effect.Effect<void, ChannelError>
+  /** Shows that the agent is at work, for as long as the scope is open. */
+  readonly typing?: (to: ChatId) => Effect.Effect<void, never, Scope.Scope>
+  /** Follows a turn live, for a surface that can show text as it is written. */
+  readonly follow?: (chat: ChatId, event: TurnEvent) => Effect.Effect<void>
+}
+
+/** The hub that a claw's channels register in. */
+export class Channels extends Context.Service<Channels, {
+  /** Adds a channel for as long as the scope is open. Fails when the name is taken. */
+  readonly register: (channel: Channel) => Effect.Effect<void, ChannelError, Scope.Scope>
+  readonly get: (name: ChannelName) => Effect.Effect<Channel, ChannelError>
+  /** What all channels receive, in order of arrival, with backpressure. One consumer: the claw. */
+  readonly inbound: Stream.Stream<InboundDelivery>
+  /** Waits until every registered channel's `inbound` has ended; fails if one of them ended by a failure. */
+  readonly ended: Effect.Effect<void, ChannelError>
+}>()("effect-claw/services/Channel/Channels") {}
+
+/**
+ * The hub, in this process.
+ *
+ * Provides `Channels`, requires nothing. On release every channel's `inbound` is interrupted. A channel that fails is
+ * logged and leaves the others running.
+ */
+export const layer: Layer.Layer<Channels> = Layer.effect(
+  Channels,
+  Effect.gen(function*() {
+    const channels = new Map<ChannelName, Channel>()
+    const queue = yield* Queue.bounded<InboundDelivery>(64)
+    const ended = yield* Deferred.make<void, ChannelError>()
+    let open = 0
+    let failure: ChannelError | undefined
+
+    const end = Effect.suspend(() => {
+      if (--open > 0) return Effect.void
+      return failure === undefined ? Deferred.succeed(ended, undefined) : Deferred.fail(ended, failure)
+    })
+
+    return Channels.of({
+      register: Effect.fn("Channels.register")(function*(channel) {
+        if (channels.has(channel.name)) {
+          return yield* new ChannelError({
+            channel: channel.name,
+            reason: new Misconfigured({
+              detail: "two channels have this name; give one of them another, such as telegram.work"
+            })
+          })
+        }
+        channels.set(channel.name, channel)
+        open++
+        yield* Effect.addFinalizer(() => Effect.sync(() => channels.delete(channel.name)))
+        yield* Stream.runForEach(channel.inbound, (delivery) => Queue.offer(queue, delivery)).pipe(
+          Effect.catch((error) => {
+            failure = error
+            return Effect.logError(`${error.message}; this channel receives no more messages`)
+          }),
+          Effect.catchCauseIf((cause) => !Cause.hasInterruptsOnly(cause), (cause) =>
+            Effect.logError(`channel ${channel.name} is defect`, cause)),
+          Effect.andThen(end),
+          Effect.forkScoped
+        )
+      }),
+      get: (name) => {
+        const channel = channels.get(name)
+        return channel === undefined
+          ? Effect.fail(
+            new ChannelError({
+              channel: name,
+              reason: new Misconfigured({ detail: "this claw has no such channel" })
+            })
+          )
+          : Effect.succeed(channel)
+      },
+      inbound: Stream.fromQueue(queue),
+      ended: Deferred.await(ended)
+    })
+  })
+)

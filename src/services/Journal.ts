@@ -1,0 +1,105 @@
+/**
+ * The journal: the durable, append-only record of every conversation.
+ *
+ * The journal is the state. An input counts as received when its entry is committed; a step counts as done when its
+ * entry, its usage and the outputs it made are committed, together. Whoever runs a conversation holds nothing that
+ * cannot be read back from here.
+ */
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import type { AgentName, ConversationId, OutputId } from "./Message.ts"
+import type { Ending, Entry, Event, Input, TurnId } from "./Turn.ts"
+
+/** The store does not answer, is full, locked or damaged. `detail` says what to do. */
+export class StoreFailed extends Schema.TaggedError<StoreFailed>()("StoreFailed", {
+  detail: Schema.String,
+  cause: Schema.Defect()
+}) {}
+/** An entry does not decode: the database was written by other code, or is damaged. */
+export class EntryInvalid extends Schema.TaggedError<EntryInvalid>()("EntryInvalid", {
+  position: Schema.Int,
+  detail: Schema.String
+}) {}
+
+/** The journal could not be read or written, for `reason`. */
+export class JournalError extends Schema.TaggedError<JournalError>("effect-claw/services/JournalError")("JournalError", {
+  operation: Schema.String,
+  reason: Schema.Union([StoreFailed, EntryInvalid])
+}) {
+  override get message(): string {
+    return `journal ${this.operation}: ${this.reason.detail}`
+  }
+}
+
+/** An input on its way into the journal. */
+export interface Delivery {
+  readonly conversation: ConversationId
+  /** The agent that the conversation is bound to from now on. */
+  readonly agent: AgentName
+  /** What makes this input the same as an earlier one: the channel's message id, a task's due time. */
+  readonly key: string
+  readonly input: Input
+}
+
+/** An output to be recorded, and then sent by the outbox. */
+export interface Output {
+  readonly id: OutputId
+  readonly text: string
+}
+
+/** An output that its channel has not yet accepted. `attempts` counts the failed ones. */
+export interface PendingOutput extends Output {
+  readonly conversation: ConversationId
+  readonly attempts: number
+}
+
+/** What is known of a conversation without reading its entries. */
+export interface ConversationState {
+  readonly agent: AgentName
+  /** A turn is open, or inputs are unseen. */
+  readonly unfinished: boolean
+}
+
+/** One step's worth of record. */
+export interface Record {
+  readonly conversation: ConversationId
+  readonly events: ReadonlyArray<Event>
+  readonly outputs?: ReadonlyArray<Output>
+  /**
+   * Ends the open turn. An ending of `Done` is not taken while there are unseen inputs: the turn goes on with them.
+   */
+  readonly ending?: Ending
+}
+
+/** The durable record of conversations. */
+export class Journal extends Context.Service<Journal, {
+  /** Appends an input. `false`: it is already here, by its key; the journal is as it was. */
+  readonly accept: (delivery: Delivery) => Effect.Effect<boolean, JournalError>
+  /**
+   * Appends the request of a model step, opening a turn if none is open, and returns all entries after `after`: what
+   * this step is to see. Inputs up to here count as seen.
+   */
+  readonly request: (options: {
+    readonly conversation: ConversationId
+    readonly agent: AgentName
+    readonly step: number
+    readonly after: number
+  }) => Effect.Effect<{ readonly turn: TurnId; readonly entries: ReadonlyArray<Entry> }, JournalError>
+  /** Appends events, outputs and, if asked, the turn's end, in one transaction. Returns whether the turn ended. */
+  readonly record: (record: Record) => Effect.Effect<boolean, JournalError>
+  /** The latest entries of a conversation since its last reset, oldest first, from the beginning of a turn. */
+  readonly transcript: (conversation: ConversationId) => Effect.Effect<ReadonlyArray<Entry>, JournalError>
+  readonly state: (conversation: ConversationId) => Effect.Effect<Option.Option<ConversationState>, JournalError>
+  /** Conversations with an open turn or unseen inputs. */
+  readonly unfinished: Effect.Effect<ReadonlyArray<ConversationId>, JournalError>
+  /** A conversation's outputs that are neither sent nor failed, in the order they were recorded. */
+  readonly outbox: (conversation: ConversationId) => Effect.Effect<ReadonlyArray<PendingOutput>, JournalError>
+  /** Conversations whose outbox is not empty. */
+  readonly unsent: Effect.Effect<ReadonlyArray<ConversationId>, JournalError>
+  /** Marks an output as accepted by its channel, as failed for good, or counts a failed attempt. */
+  readonly settle: (output: OutputId, outcome: "sent" | "failed" | "retry") => Effect.Effect<void, JournalError>
+  /** Runs an effect in one transaction, with all that it writes to this journal and to services on the same store. */
+  readonly atomically: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | JournalError, R>
+}>()("effect-claw/services/Journal") {}

@@ -1,0 +1,76 @@
+/**
+ * Warm sandbox sessions: one per agent and conversation, opened by the first tool call that needs it, closed when idle.
+ */
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as RcMap from "effect/RcMap"
+import type * as Scope from "effect/Scope"
+import { AgentName, ConversationId } from "./Message.ts"
+import { makeSpec, Sandbox, SandboxError, type SandboxOptions, type SandboxSession, SandboxUnavailable } from "./Sandbox.ts"
+import { type WorkspaceError, Workspaces } from "./Workspaces.ts"
+
+/** The sessions of a claw's agents. */
+export class Sandboxes extends Context.Service<Sandboxes, {
+  /** The session of an agent in a conversation. It stays open at least as long as the scope. */
+  readonly session: (
+    agent: AgentName,
+    conversation: ConversationId
+  ) => Effect.Effect<SandboxSession, SandboxError, Scope.Scope>
+}>()("effect-claw/services/Sandboxes") {}
+
+/** How long sessions stay, and what they are opened with. */
+export interface Options {
+  /** The limits of an agent's sessions. */
+  readonly optionsOf: (agent: AgentName) => SandboxOptions
+  /** How long a session stays open unused. Default 5 minutes. */
+  readonly idle?: Duration.Input
+}
+
+/**
+ * Sessions kept warm in this process.
+ *
+ * Provides `Sandboxes`; requires `Sandbox` and `Workspaces`. On release every session is closed. A session that was
+ * lost is opened anew by the next call.
+ */
+export const layer = (options: Options): Layer.Layer<Sandboxes, never, Sandbox | Workspaces> =>
+  Layer.effect(
+    Sandboxes,
+    Effect.gen(function*() {
+      const sandbox = yield* Sandbox
+      const workspaces = yield* Workspaces
+      const sessions = yield* RcMap.make({
+        lookup: (key: string) => {
+          const split = key.indexOf(" ")
+          const agent = AgentName.make(key.slice(0, split))
+          return workspaces.folder(agent, ConversationId.make(key.slice(split + 1))).pipe(
+            Effect.mapError(unavailable),
+            Effect.flatMap((folder) => sandbox.open(makeSpec(options.optionsOf(agent), folder)))
+          )
+        },
+        idleTimeToLive: options.idle ?? "5 minutes"
+      })
+      return Sandboxes.of({
+        session: Effect.fn("Sandboxes.session")(function*(agent, conversation) {
+          const key = `${agent} ${conversation}`
+          const session = yield* RcMap.get(sessions, key)
+          const forgetLost = Effect.tapError((error: SandboxError) =>
+            error.reason._tag === "SessionLost" ? RcMap.invalidate(sessions, key) : Effect.void
+          )
+          return {
+            ...session,
+            exec: (command) =>
+              forgetLost(session.exec(command)).pipe(
+                Effect.map((process) => ({ ...process, exit: forgetLost(process.exit) }))
+              ),
+            readFile: (path, limit) => forgetLost(session.readFile(path, limit)),
+            writeFile: (path, content) => forgetLost(session.writeFile(path, content))
+          } satisfies SandboxSession
+        })
+      })
+    })
+  )
+
+const unavailable = (error: WorkspaceError) =>
+  new SandboxError({ reason: new SandboxUnavailable({ detail: error.message }) })

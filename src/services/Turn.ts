@@ -1,0 +1,141 @@
+/**
+ * A turn: one run of an agent over the inputs it has not yet seen, until it has no more tool calls.
+ *
+ * This module is pure. It says what a journal's entries mean: which step a conversation is at (`next`), and what a
+ * running turn lets others see (`TurnEvent`). Resuming after a crash is nothing but reading the entries and asking
+ * `next` again.
+ */
+import * as Prompt from "effect/ai/Prompt"
+import * as Response from "effect/ai/Response"
+import * as Schema from "effect/Schema"
+import { AgentName, Content, ConversationId, type OutputId, SenderId } from "./Message.ts"
+import { Rights } from "./Rights.ts"
+
+/** The journal position of the entry that began the turn. */
+export const TurnId = Schema.Int.pipe(Schema.brand("TurnId"))
+export type TurnId = typeof TurnId.Type
+
+/** Where an input comes from. Whatever it is, it takes the same road. */
+export const Origin = Schema.TaggedUnion({
+  Person: { sender: SenderId, name: Schema.optionalKey(Schema.String) },
+  Task: { task: Schema.String },
+  /** A brief from the agent that delegates; `rights` are the most that the turn may use. */
+  Parent: { conversation: ConversationId, agent: AgentName, rights: Rights, depth: Schema.Int }
+})
+export type Origin = typeof Origin.Type
+
+/** Something for an agent to act upon. `at` is in epoch milliseconds. */
+export const Input = Schema.Struct({ origin: Origin, content: Content, at: Schema.Int })
+export type Input = typeof Input.Type
+
+/** How a turn ended. All but `Done` are told to the chat. */
+export const Ending = Schema.TaggedUnion({
+  Done: {},
+  Stopped: {},
+  /** The model could not be asked; `message` is fit for the chat. */
+  Failed: { message: Schema.String },
+  Exhausted: { bound: Schema.Literals(["steps", "tokens", "budget"]) }
+})
+export type Ending = typeof Ending.Type
+
+/** What happened. Entries are only ever appended. */
+export const Event = Schema.TaggedUnion({
+  InputAccepted: { input: Input },
+  ModelRequested: { step: Schema.Int, agent: AgentName },
+  ModelAnswered: {
+    step: Schema.Int,
+    content: Schema.Array(Prompt.AssistantMessagePart),
+    usage: Response.Usage
+  },
+  ToolStarted: { call: Schema.String, tool: Schema.String },
+  ToolEnded: { result: Prompt.ToolResultPart },
+  TurnEnded: { ending: Ending },
+  /** `/new`: what came before is not shown to the model any more. */
+  ConversationReset: {}
+})
+export type Event = typeof Event.Type
+
+/** An event at its place in the journal. Positions grow over the whole claw; `at` is in epoch milliseconds. */
+export interface Entry {
+  readonly position: number
+  readonly at: number
+  readonly event: Event
+}
+
+/** What a conversation does next. */
+export type Next =
+  | { readonly _tag: "Rest" }
+  | { readonly _tag: "AskModel"; readonly step: number }
+  | {
+    readonly _tag: "CallTools"
+    readonly step: number
+    readonly calls: ReadonlyArray<Prompt.ToolCallPart>
+    /** Calls that had been started when the claw died: their outcome is unknown. */
+    readonly interrupted: ReadonlySet<string>
+  }
+
+/** The tool calls of an answer that are ours to run. */
+export const toolCalls = (content: ReadonlyArray<Prompt.AssistantMessagePart>): ReadonlyArray<Prompt.ToolCallPart> =>
+  content.filter((part): part is Prompt.ToolCallPart => part.type === "tool-call" && !part.providerExecuted)
+
+/** The step a conversation is at: a fold over its entries. */
+export const next = (entries: ReadonlyArray<Entry>): Next => {
+  let step = 0
+  let asked = true
+  let unseen = false
+  let calls: ReadonlyArray<Prompt.ToolCallPart> = []
+  const started = new Set<string>()
+  const ended = new Set<string>()
+  for (const { event } of entries) {
+    switch (event._tag) {
+      case "InputAccepted":
+        unseen = true
+        break
+      case "ModelRequested":
+        step = event.step
+        unseen = false
+        asked = false
+        calls = []
+        break
+      case "ModelAnswered":
+        asked = true
+        calls = toolCalls(event.content)
+        break
+      case "ToolStarted":
+        started.add(event.call)
+        break
+      case "ToolEnded":
+        ended.add(event.result.id)
+        break
+      case "TurnEnded":
+      case "ConversationReset":
+        step = 0
+        asked = true
+        calls = []
+        if (event._tag === "ConversationReset" || event.ending._tag === "Stopped") unseen = false
+        break
+    }
+  }
+  if (!asked) return { _tag: "AskModel", step }
+  const open = calls.filter((call) => !ended.has(call.id))
+  if (open.length > 0) {
+    return {
+      _tag: "CallTools",
+      step,
+      calls: open,
+      interrupted: new Set(open.flatMap((call) => (started.has(call.id) ? [call.id] : [])))
+    }
+  }
+  return calls.length > 0 || unseen ? { _tag: "AskModel", step: step + 1 } : { _tag: "Rest" }
+}
+
+/** What a running turn lets a channel see, live. Nothing here is durable: the journal is. */
+export type TurnEvent =
+  | { readonly _tag: "TurnBegan"; readonly turn: TurnId }
+  | { readonly _tag: "TextDelta"; readonly output: OutputId; readonly delta: string }
+  /** The model is asked again: what was streamed of this output is void. */
+  | { readonly _tag: "TextDiscarded"; readonly output: OutputId }
+  | { readonly _tag: "ToolCalled"; readonly call: string; readonly tool: string; readonly params: unknown }
+  | { readonly _tag: "ToolReturned"; readonly call: string; readonly isFailure: boolean }
+  /** The turn is over; `outputs` are recorded and will be sent. */
+  | { readonly _tag: "TurnEnded"; readonly turn: TurnId; readonly ending: Ending; readonly outputs: ReadonlyArray<OutputId> }
