@@ -19,7 +19,7 @@ export interface Budget {
 }
 
 /** An amount that cannot be read. */
-export class AmountInvalid extends Schema.TaggedError<AmountInvalid>("effect-claw/services/AmountInvalid")(
+export class AmountInvalid extends Schema.TaggedError<AmountInvalid>("effect-claw/services/Budget/AmountInvalid")(
   "AmountInvalid",
   { input: Schema.String }
 ) {

@@ -28,7 +28,7 @@ export class Refused extends Schema.TaggedError<Refused>()("Refused", { detail: 
 export class Misconfigured extends Schema.TaggedError<Misconfigured>()("Misconfigured", { detail: Schema.String }) {}
 
 /** A channel failed, for `reason`. */
-export class ChannelError extends Schema.TaggedError<ChannelError>("effect-claw/services/ChannelError")(
+export class ChannelError extends Schema.TaggedError<ChannelError>("effect-claw/services/Channel/ChannelError")(
   "ChannelError",
   { channel: ChannelName, reason: Schema.Union([Unreachable, RateLimited, Refused, Misconfigured]) }
 ) {

@@ -17,14 +17,13 @@ export class StoreFailed extends Schema.TaggedError<StoreFailed>()("StoreFailed"
   detail: Schema.String,
   cause: Schema.Defect()
 }) {}
-/** An entry does not decode: the database was written by other code, or is damaged. */
+/** An entry is no JSON, or not one of ours: a tool's result cannot be written down, or other code wrote the database. */
 export class EntryInvalid extends Schema.TaggedError<EntryInvalid>()("EntryInvalid", {
-  position: Schema.Int,
   detail: Schema.String
 }) {}
 
 /** The journal could not be read or written, for `reason`. */
-export class JournalError extends Schema.TaggedError<JournalError>("effect-claw/services/JournalError")("JournalError", {
+export class JournalError extends Schema.TaggedError<JournalError>("effect-claw/services/Journal/JournalError")("JournalError", {
   operation: Schema.String,
   reason: Schema.Union([StoreFailed, EntryInvalid])
 }) {
@@ -62,6 +61,12 @@ export interface ConversationState {
   readonly unfinished: boolean
 }
 
+/** What came of an input. `answer` is all that the turn which saw it said. */
+export interface Outcome {
+  readonly ending: Ending
+  readonly answer: string
+}
+
 /** One step's worth of record. */
 export interface Record {
   readonly conversation: ConversationId
@@ -77,20 +82,24 @@ export interface Record {
 export class Journal extends Context.Service<Journal, {
   /** Appends an input. `false`: it is already here, by its key; the journal is as it was. */
   readonly accept: (delivery: Delivery) => Effect.Effect<boolean, JournalError>
-  /**
-   * Appends the request of a model step, opening a turn if none is open, and returns all entries after `after`: what
-   * this step is to see. Inputs up to here count as seen.
-   */
-  readonly request: (options: {
-    readonly conversation: ConversationId
-    readonly agent: AgentName
-    readonly step: number
-    readonly after: number
-  }) => Effect.Effect<{ readonly turn: TurnId; readonly entries: ReadonlyArray<Entry> }, JournalError>
+  /** Appends the request of a model step, opening a turn if none is open. Inputs up to here count as seen. */
+  readonly request: (
+    conversation: ConversationId,
+    agent: AgentName,
+    step: number
+  ) => Effect.Effect<TurnId, JournalError>
   /** Appends events, outputs and, if asked, the turn's end, in one transaction. Returns whether the turn ended. */
   readonly record: (record: Record) => Effect.Effect<boolean, JournalError>
-  /** The latest entries of a conversation since its last reset, oldest first, from the beginning of a turn. */
-  readonly transcript: (conversation: ConversationId) => Effect.Effect<ReadonlyArray<Entry>, JournalError>
+  /** A conversation's entries after a position, oldest first; from 0, the latest since its last reset. */
+  readonly entries: (
+    conversation: ConversationId,
+    after: number
+  ) => Effect.Effect<ReadonlyArray<Entry>, JournalError>
+  /** What came of an input, by its key; none while its turn has not ended. */
+  readonly outcome: (
+    conversation: ConversationId,
+    key: string
+  ) => Effect.Effect<Option.Option<Outcome>, JournalError>
   readonly state: (conversation: ConversationId) => Effect.Effect<Option.Option<ConversationState>, JournalError>
   /** Conversations with an open turn or unseen inputs. */
   readonly unfinished: Effect.Effect<ReadonlyArray<ConversationId>, JournalError>

@@ -27,7 +27,7 @@ export class BooksFailed extends Schema.TaggedError<BooksFailed>()("BooksFailed"
 }) {}
 
 /** The ledger refuses, for `reason`. */
-export class LedgerError extends Schema.TaggedError<LedgerError>("effect-claw/services/LedgerError")("LedgerError", {
+export class LedgerError extends Schema.TaggedError<LedgerError>("effect-claw/services/Ledger/LedgerError")("LedgerError", {
   reason: Schema.Union([BudgetExceeded, BooksFailed])
 }) {
   override get message(): string {

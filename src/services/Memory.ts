@@ -35,7 +35,7 @@ export class MemoryFailed extends Schema.TaggedError<MemoryFailed>()("MemoryFail
 }) {}
 
 /** Memory could not be read or written, for `reason`. */
-export class MemoryError extends Schema.TaggedError<MemoryError>("effect-claw/services/MemoryError")("MemoryError", {
+export class MemoryError extends Schema.TaggedError<MemoryError>("effect-claw/services/Memory/MemoryError")("MemoryError", {
   reason: Schema.Union([MemoryInvalid, MemoryFailed])
 }) {
   override get message(): string {

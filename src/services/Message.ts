@@ -49,6 +49,9 @@ export const channelOf = (conversation: ConversationId): ChannelName =>
 export const chatOf = (conversation: ConversationId): ChatId =>
   ChatId.make(conversation.slice(conversation.indexOf(":") + 1))
 
+/** Whether a conversation is an agent's, working for another; its parent reads the answer, no chat does. */
+export const isChild = (conversation: ConversationId): boolean => conversation.startsWith("swarm:")
+
 /** Text and files, as `effect/ai` has them: what a person sends and a model is shown. */
 export const Content = Schema.Array(Prompt.UserMessagePart)
 export type Content = typeof Content.Type

@@ -32,7 +32,7 @@ export class FileFailed extends Schema.TaggedError<FileFailed>()("FileFailed", {
 }) {}
 
 /** A sandbox failed, for `reason`. */
-export class SandboxError extends Schema.TaggedError<SandboxError>("effect-claw/services/SandboxError")(
+export class SandboxError extends Schema.TaggedError<SandboxError>("effect-claw/services/Sandbox/SandboxError")(
   "SandboxError",
   { reason: Schema.Union([SandboxUnavailable, ImageMissing, SessionLost, SpecRejected, FileFailed]) }
 ) {
@@ -66,7 +66,9 @@ export interface SandboxSpec {
 /** Options with their defaults filled in. Throws on a size that is none, because a definition is code. */
 export const makeSpec = (options: SandboxOptions, workspace: string): SandboxSpec => ({
   image: options.image,
-  memoryBytes: ByteSize.toNumberUnsafe(ByteSize.fromInputUnsafe(options.memory ?? "512 MiB")),
+  memoryBytes: options.memory === undefined
+    ? 512 * 1024 * 1024
+    : ByteSize.toNumberUnsafe(ByteSize.fromInputUnsafe(options.memory)),
   cpus: options.cpus ?? 1,
   processes: options.processes ?? 256,
   workspace

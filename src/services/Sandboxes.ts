@@ -55,9 +55,9 @@ export const layer = (options: Options): Layer.Layer<Sandboxes, never, Sandbox |
         session: Effect.fn("Sandboxes.session")(function*(agent, conversation) {
           const key = `${agent} ${conversation}`
           const session = yield* RcMap.get(sessions, key)
-          const forgetLost = Effect.tapError((error: SandboxError) =>
-            error.reason._tag === "SessionLost" ? RcMap.invalidate(sessions, key) : Effect.void
-          )
+          const forgetLost = <A, R>(use: Effect.Effect<A, SandboxError, R>) =>
+            Effect.tapError(use, (error) =>
+              error.reason._tag === "SessionLost" ? RcMap.invalidate(sessions, key) : Effect.void)
           return {
             ...session,
             exec: (command) =>

@@ -129,6 +129,52 @@ export const next = (entries: ReadonlyArray<Entry>): Next => {
   return calls.length > 0 || unseen ? { _tag: "AskModel", step: step + 1 } : { _tag: "Rest" }
 }
 
+/** What the open turn, or the next one, acts for. */
+export interface Mandate {
+  /** None while no turn is open. */
+  readonly turn: TurnId | undefined
+  /** The person who wrote last; none when a task or another agent began the turn. */
+  readonly sender: SenderId | undefined
+  /** The agent that delegated, if one did. */
+  readonly parent: Extract<Origin, { _tag: "Parent" }> | undefined
+  /** Tokens the open turn has used. */
+  readonly tokens: number
+}
+
+/** Whom the open turn acts for: a fold over the entries. */
+export const mandate = (entries: ReadonlyArray<Entry>): Mandate => {
+  const nobody: Mandate = { turn: undefined, sender: undefined, parent: undefined, tokens: 0 }
+  let current = nobody
+  let over = true
+  for (const { event, position } of entries) {
+    switch (event._tag) {
+      case "InputAccepted": {
+        if (over) current = nobody
+        over = false
+        const { origin } = event.input
+        if (origin._tag === "Person") current = { ...current, sender: origin.sender }
+        else if (origin._tag === "Parent") current = { ...current, parent: origin }
+        break
+      }
+      case "ModelRequested":
+        over = false
+        if (current.turn === undefined) current = { ...current, turn: TurnId.make(position) }
+        break
+      case "ModelAnswered":
+        current = {
+          ...current,
+          tokens: current.tokens + (event.usage.inputTokens.total ?? 0) + (event.usage.outputTokens.total ?? 0)
+        }
+        break
+      case "TurnEnded":
+        current = { ...current, turn: undefined, tokens: 0 }
+        over = true
+        break
+    }
+  }
+  return current
+}
+
 /** What a running turn lets a channel see, live. Nothing here is durable: the journal is. */
 export type TurnEvent =
   | { readonly _tag: "TurnBegan"; readonly turn: TurnId }

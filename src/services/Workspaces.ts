@@ -7,7 +7,7 @@ import * as Schema from "effect/Schema"
 import type { AgentName, ConversationId } from "./Message.ts"
 
 /** A folder cannot be made. */
-export class WorkspaceError extends Schema.TaggedError<WorkspaceError>("effect-claw/services/WorkspaceError")(
+export class WorkspaceError extends Schema.TaggedError<WorkspaceError>("effect-claw/services/Workspaces/WorkspaceError")(
   "WorkspaceError",
   { folder: Schema.String, detail: Schema.String }
 ) {

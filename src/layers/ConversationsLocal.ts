@@ -1,0 +1,90 @@
+/**
+ * Conversations in this process: a fiber for each that has something to do.
+ *
+ * A conversation without work is a row in the journal and nothing else.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import * as Semaphore from "effect/Semaphore"
+import { Conversations } from "../services/Conversations.ts"
+import * as Actors from "../services/internal/Actors.ts"
+import { Journal, type JournalError } from "../services/Journal.ts"
+import { type ConversationId, isChild } from "../services/Message.ts"
+
+/** How many conversations work at once. */
+export interface Options {
+  /**
+   * Turns that run at the same time, at most; the others wait. Default 8. A swarm's children run inside their parent's
+   * turn and are bounded by the swarm.
+   */
+  readonly turnsAtOnce?: number
+}
+
+/** A journal that does not answer is asked again, with growing delays; nothing is lost meanwhile. */
+const patience = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("10 seconds")])
+
+/**
+ * Conversations in this process.
+ *
+ * Provides `Conversations`; requires `Journal`. On release running turns are interrupted and stay open in the journal, to
+ * be resumed at the next start.
+ */
+export const layer = (options: Options = {}): Layer.Layer<Conversations, never, Journal> =>
+  Layer.effect(
+    Conversations,
+    Effect.gen(function*() {
+      const journal = yield* Journal
+      const permits = yield* Semaphore.make(options.turnsAtOnce ?? 8)
+      const served = yield* Deferred.make<(conversation: ConversationId) => Effect.Effect<void, JournalError>>()
+      const running = new Set<ConversationId>()
+
+      const actors = yield* Actors.make((conversation: ConversationId) => {
+        const work = Effect.acquireUseRelease(
+          Effect.sync(() => running.add(conversation)),
+          () => Effect.flatMap(Deferred.await(served), (run) => run(conversation)),
+          () => Effect.sync(() => running.delete(conversation))
+        )
+        // A parent that waits for its children holds a permit; were children to ask for one too, they could wait forever.
+        return (isChild(conversation) ? work : permits.withPermit(work)).pipe(
+          Effect.tapError((error) => Effect.logError(error.message)),
+          Effect.retry(patience),
+          Effect.catchCauseIf(
+            (cause) => cause.reasons.some((reason) => reason._tag === "Die"),
+            (cause) => Effect.logError(`conversation ${conversation} is defect`, cause)
+          ),
+          Effect.ignore
+        )
+      })
+
+      // Closing is no stopping: what is cut by it stays open. Runs before the actors' own finalizer.
+      let closing = false
+      yield* Effect.addFinalizer(() => Effect.sync(() => closing = true))
+
+      return Conversations.of({
+        serve: Effect.fn("Conversations.serve")(function*(run) {
+          yield* Deferred.succeed(served, run)
+          yield* Effect.flatMap(journal.unfinished, Effect.forEach(actors.tell, { discard: true }))
+        }),
+        deliver: Effect.fn("Conversations.deliver")(function*(delivery) {
+          const isNew = yield* journal.accept(delivery)
+          yield* actors.tell(delivery.conversation)
+          return isNew
+        }),
+        wake: actors.tell,
+        stop: Effect.fn("Conversations.stop")(function*(conversation) {
+          const stopped = yield* actors.stop(conversation)
+          if (stopped && !closing) {
+            yield* journal.record({ conversation, events: [], ending: { _tag: "Stopped" } })
+          }
+          return stopped
+        }),
+        status: (conversation) =>
+          Effect.sync(() =>
+            running.has(conversation) ? "running" : actors.isWorking(conversation) ? "waiting" : "idle"
+          ),
+        settled: actors.settled
+      })
+    })
+  )

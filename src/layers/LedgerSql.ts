@@ -1,0 +1,129 @@
+/**
+ * The ledger on a SQL database: a row per model call, reserved first and booked after.
+ */
+import * as Clock from "effect/Clock"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as SqlClient from "effect/sql/SqlClient"
+import type * as SqlError from "effect/sql/SqlError"
+import * as Budget from "../services/Budget.ts"
+import { HomeZone } from "../services/HomeZone.ts"
+import { BooksFailed, BudgetExceeded, Ledger, LedgerError, type Reservation } from "../services/Ledger.ts"
+import * as ModelInfo from "../services/ModelInfo.ts"
+
+const booksFailed = (cause: SqlError.SqlError) =>
+  new LedgerError({ reason: new BooksFailed({ detail: cause.message, cause }) })
+
+/**
+ * The ledger.
+ *
+ * Provides `Ledger`; requires a migrated `SqlClient`. Holds nothing to release. A day begins at midnight of `HomeZone`.
+ */
+export const layer: Layer.Layer<Ledger, never, SqlClient.SqlClient> = Layer.effect(
+  Ledger,
+  Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const zone = yield* HomeZone
+
+    const check = Effect.fnUntraced(function*(
+      call: Reservation,
+      period: "day" | "turn",
+      written: Budget.AmountInput,
+      microdollars: number
+    ) {
+      const budget = Budget.amount(written)
+      const now = yield* Clock.currentTimeMillis
+      const midnight = DateTime.toEpochMillis(DateTime.startOf(DateTime.makeZonedUnsafe(now, { timeZone: zone }), "day"))
+      const column = sql.literal(
+        budget.unit === "microdollars"
+          ? "microdollars"
+          : "input_tokens + cache_read_tokens + cache_write_tokens + output_tokens"
+      )
+      const [row] = yield* sql<{ spent: number }>`
+        SELECT COALESCE(SUM(${column}), 0) AS spent FROM calls WHERE NOT (turn = ${call.turn} AND step = ${call.step}) AND ${
+        period === "day"
+          ? sql.and([sql`agent = ${call.agent}`, sql`at >= ${midnight}`])
+          : sql`turn = ${call.turn}`
+      }`.pipe(Effect.mapError(booksFailed))
+      const spent = row?.spent ?? 0
+      const asked = budget.unit === "microdollars" ? microdollars : call.tokens
+      if (spent + asked > budget.value) {
+        return yield* new LedgerError({
+          reason: new BudgetExceeded({
+            period,
+            budget: written,
+            spent: `${Budget.format({ ...budget, value: spent })} spent, the next call may take ${
+              Budget.format({ ...budget, value: asked })
+            }`
+          })
+        })
+      }
+    })
+
+    return Ledger.of({
+      reserve: Effect.fn("Ledger.reserve")(function*(call) {
+        const { perDay, perTurn } = call.budget
+        // All of it at the dearest rate: what is reserved is never less than what is booked.
+        const rate = call.price === undefined ? 0 : Math.max(...Object.values(call.price))
+        const microdollars = Math.ceil(call.tokens * rate)
+        if (perDay !== undefined) yield* check(call, "day", perDay, microdollars)
+        if (perTurn !== undefined) yield* check(call, "turn", perTurn, microdollars)
+        const at = yield* Clock.currentTimeMillis
+        yield* sql`
+          INSERT INTO calls ${
+          sql.insert({
+            turn: call.turn,
+            step: call.step,
+            at,
+            conversation: call.conversation,
+            agent: call.agent,
+            sender: call.sender ?? null,
+            model: call.model,
+            input_tokens: call.tokens,
+            microdollars
+          })
+        } ON CONFLICT (turn, step) DO UPDATE SET at = excluded.at, booked = 0, input_tokens = excluded.input_tokens,
+          microdollars = excluded.microdollars`.pipe(Effect.mapError(booksFailed))
+      }),
+
+      book: Effect.fn("Ledger.book")(function*({ price, step, turn, usage }) {
+        const { inputTokens, outputTokens } = usage
+        const cacheRead = inputTokens.cacheRead ?? 0
+        const cacheWrite = inputTokens.cacheWrite ?? 0
+        yield* sql`UPDATE calls SET booked = 1,
+          input_tokens = ${inputTokens.uncached ?? Math.max(0, (inputTokens.total ?? 0) - cacheRead - cacheWrite)},
+          cache_read_tokens = ${cacheRead}, cache_write_tokens = ${cacheWrite},
+          output_tokens = ${outputTokens.total ?? 0}, microdollars = ${ModelInfo.cost(price, usage)}
+          WHERE turn = ${turn} AND step = ${step}`
+      }, Effect.mapError(booksFailed)),
+
+      spent: Effect.fn("Ledger.spent")(function*(by) {
+        const conditions = [
+          ...(by.agent === undefined ? [] : [sql`agent = ${by.agent}`]),
+          ...(by.conversation === undefined ? [] : [sql`conversation = ${by.conversation}`]),
+          ...(by.sender === undefined ? [] : [sql`sender = ${by.sender}`]),
+          sql`at >= ${by.since ?? 0}`
+        ]
+        const [row] = yield* sql<{
+          calls: number
+          input: number | null
+          cache_read: number | null
+          cache_write: number | null
+          output: number | null
+          microdollars: number | null
+        }>`SELECT COUNT(*) AS calls, SUM(input_tokens) AS input, SUM(cache_read_tokens) AS cache_read,
+          SUM(cache_write_tokens) AS cache_write, SUM(output_tokens) AS output, SUM(microdollars) AS microdollars
+          FROM calls WHERE ${sql.and(conditions)}`
+        return {
+          calls: row?.calls ?? 0,
+          inputTokens: row?.input ?? 0,
+          cacheReadTokens: row?.cache_read ?? 0,
+          cacheWriteTokens: row?.cache_write ?? 0,
+          outputTokens: row?.output ?? 0,
+          microdollars: row?.microdollars ?? 0
+        }
+      }, Effect.mapError(booksFailed))
+    })
+  })
+)

@@ -1,0 +1,94 @@
+/**
+ * The swarm in this process: a child is a conversation on the channel `swarm`, named after the tool call that made it.
+ *
+ * The name makes a delegation idempotent: called again after a crash, it finds the child it had made, and waits for it or
+ * takes its answer from the journal.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import { Conversations } from "../services/Conversations.ts"
+import { CurrentTurn } from "../services/CurrentTurn.ts"
+import { Journal, type JournalError } from "../services/Journal.ts"
+import { type AgentName, ConversationId, text } from "../services/Message.ts"
+import { type Brief, SpecialistUnknown, Swarm, SwarmError, SwarmFailed, TooDeep } from "../services/Swarm.ts"
+
+/** Bounds of a swarm. */
+export interface Options {
+  /** How deep agents may delegate below a person's conversation. Default 3. */
+  readonly depth?: number
+  /** Children of one `all` that work at the same time. Default 4. */
+  readonly atOnce?: number
+}
+
+const failed = (cause: JournalError) =>
+  new SwarmError({ reason: new SwarmFailed({ detail: cause.message, cause }) })
+
+/**
+ * The swarm.
+ *
+ * Provides `Swarm`; requires `Conversations` and `Journal`. Interrupting a delegation stops the child, and what it
+ * started.
+ */
+export const layer = (options: Options = {}): Layer.Layer<Swarm, never, Conversations | Journal> =>
+  Layer.effect(
+    Swarm,
+    Effect.gen(function*() {
+      const conversations = yield* Conversations
+      const journal = yield* Journal
+      const deepest = options.depth ?? 3
+
+      const delegate = Effect.fn("Swarm.delegate")(function*({ agent, text: brief }: Brief, ordinal = 0) {
+        const parent = yield* CurrentTurn
+        if (!parent.team.includes(agent)) return yield* unknown(agent, parent.team)
+        if (parent.depth >= deepest) {
+          return yield* new SwarmError({
+            reason: new TooDeep({ detail: `agents may delegate ${deepest} deep, and this one is at the bottom` })
+          })
+        }
+        const child = ConversationId.make(`swarm:${parent.turn}.${parent.call}.${ordinal}/${agent}`)
+        const key = "brief"
+        yield* conversations.deliver({
+          conversation: child,
+          agent,
+          key,
+          input: {
+            origin: {
+              _tag: "Parent",
+              conversation: parent.conversation,
+              agent: parent.agent,
+              rights: parent.rights,
+              depth: parent.depth + 1
+            },
+            content: text(brief),
+            at: yield* Clock.currentTimeMillis
+          }
+        }).pipe(Effect.mapError(failed))
+        yield* conversations.settled(child)
+        const outcome = yield* Effect.mapError(journal.outcome(child, key), failed)
+        return Option.match(outcome, {
+          onNone: () => ({ agent, ending: { _tag: "Stopped" as const }, answer: "" }),
+          onSome: ({ answer, ending }) => ({ agent, ending, answer })
+        })
+      }, (effect, { agent }, ordinal = 0) =>
+        Effect.onInterrupt(effect, () =>
+          Effect.flatMap(CurrentTurn, ({ call, turn }) =>
+            Effect.ignore(conversations.stop(ConversationId.make(`swarm:${turn}.${call}.${ordinal}/${agent}`))))))
+
+      return Swarm.of({
+        delegate,
+        all: (briefs) =>
+          Effect.forEach(briefs, (brief, ordinal) => delegate(brief, ordinal), { concurrency: options.atOnce ?? 4 })
+      })
+    })
+  )
+
+const unknown = (agent: AgentName, team: ReadonlyArray<AgentName>) =>
+  new SwarmError({
+    reason: new SpecialistUnknown({
+      detail: team.length === 0
+        ? "you have no team"
+        : `there is no ${agent} in your team; it has ${team.join(", ")}`
+    })
+  })

@@ -1,0 +1,209 @@
+/**
+ * Agents: named definitions of who answers, with which tools, and how much it may spend.
+ *
+ * An agent's type carries what its tools and its model need. A claw whose agent has shell tools therefore asks for a
+ * `Sandbox`, and does not compile without one.
+ */
+import type * as LanguageModel from "effect/ai/LanguageModel"
+import type * as Tool from "effect/ai/Tool"
+import type * as Toolkit from "effect/ai/Toolkit"
+import type * as Config from "effect/Config"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type * as Types from "effect/Types"
+import * as Budget from "./Budget.ts"
+import type { CurrentTurn } from "./CurrentTurn.ts"
+import { AgentName } from "./Message.ts"
+import * as Rights from "./Rights.ts"
+import type { Sandbox, SandboxOptions } from "./Sandbox.ts"
+import type { Sandboxes } from "./Sandboxes.ts"
+
+const TypeId = "~effect-claw/services/Agent"
+
+/**
+ * Tools with the code that runs them, in the shape `effect/ai` has for it: an effect that makes a toolkit with
+ * handlers. A plain `Toolkit` is one (it asks for its handlers' layer); `withHandlers` makes one that asks for nothing
+ * but what the handlers use.
+ */
+export type AgentToolkit = Effect.Effect<Toolkit.WithHandler<any>, never, any>
+
+/** Joins a toolkit and the code of its tools. What the code needs, and is not `CurrentTurn`, the claw will ask for. */
+export const withHandlers = <Tools extends Record<string, Tool.Any>, R = never>(
+  toolkit: Toolkit.Toolkit<Tools>,
+  handlers: Toolkit.HandlersFrom<Tools> | Effect.Effect<Toolkit.HandlersFrom<Tools>, never, R>
+): Effect.Effect<Toolkit.WithHandler<Tools>, never, R> =>
+  Effect.flatMap(toolkit.toHandlers(handlers), (context) => Effect.provideContext(toolkit, context))
+
+/** Bounds of one turn, whatever the budget. */
+export interface Limits {
+  /** Model calls. Default 50. */
+  readonly steps?: number
+  /** Tokens in and out. Default 2,000,000. */
+  readonly tokens?: number
+}
+
+/** An agent's definition. */
+export interface Options {
+  /** What the agent is told about itself: the start of every prompt. */
+  readonly instructions: string
+  /** One line for the agents that may delegate to it. */
+  readonly description?: string
+  readonly toolkits?: ReadonlyArray<AgentToolkit>
+  /** The model. Default: the `LanguageModel` that the claw is given. */
+  readonly model?: Layer.Layer<LanguageModel.LanguageModel, Config.ConfigError, any>
+  readonly sandbox?: SandboxOptions
+  /** Specialists it may delegate to. */
+  readonly team?: ReadonlyArray<Any>
+  readonly budget?: Budget.Budget
+  readonly limits?: Limits
+}
+
+/** An agent that needs `R`. */
+export interface Agent<out R = never> {
+  readonly [TypeId]: { readonly _R: Types.Covariant<R> }
+  readonly name: AgentName
+  readonly instructions: string
+  readonly description: string
+  readonly toolkits: ReadonlyArray<AgentToolkit>
+  readonly model: Layer.Layer<LanguageModel.LanguageModel, Config.ConfigError, any> | undefined
+  readonly sandbox: SandboxOptions
+  readonly team: ReadonlyArray<Any>
+  readonly budget: Budget.Budget
+  readonly limits: Required<Limits>
+}
+
+/** Any agent. */
+export type Any = Agent<any>
+
+/** What an agent needs. */
+export type Services<A> = A extends Agent<infer R> ? R : never
+
+type ToolkitServices<T> = T extends Effect.Effect<Toolkit.WithHandler<infer Tools>, infer _E, infer R>
+  ? R | Exclude<Tool.HandlerServices<Tools[keyof Tools]>, CurrentTurn>
+  : never
+
+type ModelServices<O> = O extends { readonly model: Layer.Layer<infer _Out, infer _E, infer R> } ? R
+  : LanguageModel.LanguageModel
+
+type TeamServices<O> = O extends { readonly team: ReadonlyArray<infer A> } ? Services<A> : never
+
+type OwnServices<O> =
+  | (O extends { readonly toolkits: ReadonlyArray<infer T> } ? ToolkitServices<T> : never)
+  | ModelServices<O>
+
+/** Warm sessions are the claw's own; what they are opened with is the user's choice. */
+type Needs<R> = Exclude<R, Sandboxes> | (Sandboxes extends R ? Sandbox : never)
+
+/** Defines an agent. Throws on a name, size or amount that is none, because a definition is code. */
+export const make = <const O extends Options>(name: string, options: O): Agent<Needs<OwnServices<O>> | TeamServices<O>> => {
+  const { budget = {}, limits = {} } = options
+  if (budget.perDay !== undefined) Budget.amount(budget.perDay)
+  if (budget.perTurn !== undefined) Budget.amount(budget.perTurn)
+  return {
+    [TypeId]: { _R: (_: never) => _ },
+    name: AgentName.make(name),
+    instructions: options.instructions,
+    description: options.description ?? options.instructions.split("\n", 1)[0] ?? "",
+    toolkits: options.toolkits ?? [],
+    model: options.model,
+    sandbox: options.sandbox ?? {},
+    team: options.team ?? [],
+    budget,
+    limits: { steps: limits.steps ?? 50, tokens: limits.tokens ?? 2_000_000 }
+  }
+}
+
+/** An agent and, each once, all the agents below it. */
+export const withTeam = (agent: Any): ReadonlyArray<Any> => {
+  const found = new Map<AgentName, Any>()
+  const visit = (member: Any): void => {
+    if (found.has(member.name)) return
+    found.set(member.name, member)
+    member.team.forEach(visit)
+  }
+  visit(agent)
+  return [...found.values()]
+}
+
+/** Definitions that cannot go together. */
+export class AgentError extends Schema.TaggedError<AgentError>("effect-claw/services/Agent/AgentError")("AgentError", {
+  agent: AgentName,
+  detail: Schema.String
+}) {
+  override get message(): string {
+    return `agent ${this.agent}: ${this.detail}`
+  }
+}
+
+/** An agent with all that it needs at hand. */
+export interface Ready {
+  readonly agent: Any
+  readonly model: Context.Context<LanguageModel.LanguageModel>
+  readonly tools: Readonly<Record<string, Tool.Any>>
+  /** Runs a tool by its name. For the tool guard alone. */
+  readonly handle: (
+    name: string,
+    params: unknown,
+    call: string
+  ) => Effect.Effect<Tool.HandlerResult<Tool.Any>, unknown, CurrentTurn>
+  /** What the agent may do or pass on: its own tools and those of its team. */
+  readonly rights: Rights.Rights
+}
+
+/** Makes agents and their teams ready, with the services that `R` stands for. Their own models live in the scope. */
+export const ready = Effect.fnUntraced(function*<R>(
+  agents: ReadonlyArray<Agent<R>>
+): Effect.fn.Return<ReadonlyMap<AgentName, Ready>, AgentError | Config.ConfigError, R | Scope.Scope> {
+  const all = new Map<AgentName, Ready>()
+  for (const agent of agents.flatMap(withTeam)) {
+    const known = all.get(agent.name)
+    if (known?.agent === agent) continue
+    if (known !== undefined) {
+      return yield* new AgentError({ agent: agent.name, detail: "two agents have this name" })
+    }
+    all.set(agent.name, { agent, rights: Rights.none, ...(yield* merge(agent)) })
+  }
+  const toolsOf = ({ name }: Any) => Object.keys(all.get(name)?.tools ?? {})
+  for (const [name, entry] of all) {
+    const tools = [...new Set(withTeam(entry.agent).flatMap(toolsOf))]
+    all.set(name, { ...entry, rights: new Rights.Rights({ tools }) })
+  }
+  return all
+})
+
+const merge = Effect.fnUntraced(function*(
+  agent: Any
+): Effect.fn.Return<Pick<Ready, "model" | "tools" | "handle">, AgentError | Config.ConfigError, any> {
+  const services = yield* Effect.context<any>()
+  const tools: Record<string, Tool.Any> = {}
+  const owners = new Map<string, Toolkit.WithHandler<any>>()
+  for (const toolkit of yield* Effect.all(agent.toolkits)) {
+    for (const [name, tool] of Object.entries<Tool.Any>(toolkit.tools)) {
+      if (owners.has(name)) {
+        return yield* new AgentError({ agent: agent.name, detail: `two of its tools are named ${name}` })
+      }
+      tools[name] = tool
+      owners.set(name, toolkit)
+    }
+  }
+  return {
+    model: agent.model === undefined ? services : Context.merge(services, yield* Layer.build(agent.model)),
+    tools,
+    handle: (name, params, call) =>
+      Effect.fromNullishOr(owners.get(name)).pipe(
+        Effect.flatMap((toolkit) =>
+          Stream.unwrap(toolkit.handle(name, params, call)).pipe(
+            Stream.filter((result) => !result.preliminary),
+            Stream.runHead
+          )
+        ),
+        Effect.flatMap(Effect.fromOption),
+        // The call's own context wins: it has the turn, the claw's has the services.
+        Effect.updateContext((context: Context.Context<CurrentTurn>) => Context.merge(services, context))
+      )
+  }
+})

@@ -1,0 +1,30 @@
+/**
+ * What a tool may know of the turn it is called in.
+ *
+ * Declare it as a tool's dependency (`Tool.make(name, { dependencies: [CurrentTurn] })`) and `yield*` it. Who asks, and in
+ * which conversation, comes from here and never from what a model wrote.
+ */
+import * as Context from "effect/Context"
+import type { AgentName, ConversationId, SenderId } from "./Message.ts"
+import type { Rights } from "./Rights.ts"
+import type { TurnId } from "./Turn.ts"
+
+/**
+ * The turn that a tool call belongs to.
+ *
+ * @effect-leakable-service
+ */
+export class CurrentTurn extends Context.Service<CurrentTurn, {
+  readonly conversation: ConversationId
+  readonly turn: TurnId
+  readonly agent: AgentName
+  /** The person whose message the turn answers; none when a task or another agent began it. */
+  readonly sender: SenderId | undefined
+  readonly rights: Rights
+  /** The specialists the agent may delegate to. */
+  readonly team: ReadonlyArray<AgentName>
+  /** 0 for a person's conversation, 1 for an agent working for it, and so on. */
+  readonly depth: number
+  /** The id of the tool call. */
+  readonly call: string
+}>()("effect-claw/services/CurrentTurn") {}

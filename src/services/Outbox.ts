@@ -1,0 +1,85 @@
+/**
+ * The outbox: outputs on their way from the journal to their channel.
+ *
+ * One sender per conversation, in the order the outputs were recorded; a conversation that is stuck holds up no other.
+ * An output is sent at least once, and once where the channel recognises a resend by its id.
+ */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import { type ChannelError, Channels } from "./Channel.ts"
+import * as Actors from "./internal/Actors.ts"
+import { Journal, type JournalError, type PendingOutput } from "./Journal.ts"
+import { channelOf, chatOf, type ConversationId } from "./Message.ts"
+
+/** Sends what is recorded. */
+export class Outbox extends Context.Service<Outbox, {
+  /** Says that a conversation may have something to send. */
+  readonly flush: (conversation: ConversationId) => Effect.Effect<void>
+  /** Waits until nothing is being sent. */
+  readonly settled: Effect.Effect<void>
+}>()("effect-claw/services/Outbox") {}
+
+/** Delays of a channel's retries: from half a second, doubling to five minutes, jittered; longer when the channel says. */
+const delays = Schedule.min([Schedule.exponential("500 millis"), Schedule.spaced("5 minutes")]).pipe(
+  Schedule.jittered,
+  Schedule.setInputType<ChannelError | JournalError>(),
+  Schedule.modifyDelay(({ duration, input }) =>
+    Effect.succeed(
+      input._tag === "ChannelError" && input.reason._tag === "RateLimited"
+        ? Duration.max(duration, input.reason.retryAfter)
+        : duration
+    )
+  ),
+  Schedule.while(({ input }) => input._tag === "ChannelError" && input.isRetryable)
+)
+
+/** Delays of retries when the journal does not answer: nothing is lost meanwhile. */
+const journalDelays = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("10 seconds")])
+
+/**
+ * Senders in this process.
+ *
+ * Provides `Outbox`; requires `Journal` and `Channels`. What an earlier run left unsent starts at once. On release the
+ * senders stop; what they had not sent stays recorded.
+ */
+export const layer: Layer.Layer<Outbox, JournalError, Journal | Channels> = Layer.effect(
+  Outbox,
+  Effect.gen(function*() {
+    const journal = yield* Journal
+    const channels = yield* Channels
+
+    const send = (output: PendingOutput) =>
+      Effect.flatMap(channels.get(channelOf(output.conversation)), (channel) =>
+        channel.send(chatOf(output.conversation), { id: output.id, text: output.text }))
+
+    const deliver = Effect.fn("Outbox.deliver")(function*(output: PendingOutput) {
+      const outcome = yield* send(output).pipe(
+        Effect.tapError((error) =>
+          error.isRetryable
+            ? Effect.andThen(Effect.logWarning(error.message), journal.settle(output.id, "retry"))
+            : Effect.void
+        ),
+        Effect.retry(delays),
+        Effect.as("sent" as const),
+        Effect.catchTag("ChannelError", (error) =>
+          Effect.as(Effect.logError(`an output could not be sent: ${error.message}`), "failed" as const))
+      )
+      yield* journal.settle(output.id, outcome)
+    })
+
+    const senders = yield* Actors.make((conversation: ConversationId) =>
+      journal.outbox(conversation).pipe(
+        Effect.flatMap(Effect.forEach(deliver, { discard: true })),
+        Effect.tapError((error) => Effect.logError(error.message)),
+        Effect.retry(journalDelays),
+        Effect.ignore
+      )
+    )
+
+    yield* Effect.flatMap(journal.unsent, Effect.forEach(senders.tell, { discard: true }))
+    return Outbox.of({ flush: senders.tell, settled: senders.settled() })
+  })
+)

@@ -1,0 +1,122 @@
+/**
+ * The tool guard: every tool call of every agent passes it, and there is no other way to a tool.
+ *
+ * In this order: is the tool in the turn's rights; journal the start; run, with a deadline; cap the result; journal it.
+ * A tool that fails, throws or takes too long fails the call, and never the turn.
+ */
+import * as Prompt from "effect/ai/Prompt"
+import * as Tool from "effect/ai/Tool"
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Predicate from "effect/Predicate"
+import type { Ready } from "./Agent.ts"
+import { CurrentTurn } from "./CurrentTurn.ts"
+import { Journal, type JournalError } from "./Journal.ts"
+import * as Rights from "./Rights.ts"
+import { interruptedResult } from "./Transcript.ts"
+
+/** How long a call may take: annotate a tool with it. Default 10 minutes. */
+export const Deadline = Context.Reference<Duration.Input>("effect-claw/services/ToolGuard/Deadline", {
+  defaultValue: () => "10 minutes"
+})
+
+/** The most of a result that reaches the model, in characters of its JSON. */
+export const resultLimit = 64_000
+
+/** A call to be made. */
+export interface GuardedCall {
+  readonly call: Prompt.ToolCallPart
+  readonly agent: Ready
+  readonly turn: Omit<CurrentTurn["Service"], "call">
+  /** The call had been started when the claw died. */
+  readonly interrupted: boolean
+}
+
+/** The way to every tool. */
+export class ToolGuard extends Context.Service<ToolGuard, {
+  /** Makes a call and journals its start and result. Fails only when the journal does. */
+  readonly call: (call: GuardedCall) => Effect.Effect<Prompt.ToolResultPart, JournalError>
+}>()("effect-claw/services/ToolGuard") {}
+
+/**
+ * The guard.
+ *
+ * Provides `ToolGuard`, requires `Journal`. Interrupting a call interrupts its tool; nothing is journalled then, and the
+ * call counts as interrupted when the turn is resumed.
+ */
+export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
+  ToolGuard,
+  Effect.gen(function*() {
+    const journal = yield* Journal
+
+    const execute = Effect.fnUntraced(function*({ agent, call, interrupted, turn }: GuardedCall) {
+      const tool = Object.hasOwn(agent.tools, call.name) ? agent.tools[call.name] : undefined
+      if (tool === undefined || !Rights.allows(turn.rights, call.name)) {
+        const own = Object.keys(agent.tools).filter((name) => Rights.allows(turn.rights, name))
+        return failure(
+          call,
+          `You have no right to call ${call.name}. ${own.length > 0 ? `You may call: ${own.join(", ")}.` : "You have no tools."}`
+        )
+      }
+      const mayRepeat = Context.get(tool.annotations, Tool.Idempotent) || Context.get(tool.annotations, Tool.Readonly)
+      if (interrupted && !mayRepeat) return interruptedResult(call)
+      yield* journal.record({
+        conversation: turn.conversation,
+        events: [{ _tag: "ToolStarted", call: call.id, tool: call.name }]
+      })
+      const deadline = Context.get(tool.annotations, Deadline)
+      return yield* agent.handle(call.name, call.params, call.id).pipe(
+        Effect.map((result) =>
+          Prompt.toolResultPart({
+            id: call.id,
+            name: call.name,
+            isFailure: result.isFailure,
+            result: cap(result.isFailure ? messageOf(result.result) : result.encodedResult),
+            ...(result.modelOutput === undefined ? {} : { modelOutput: result.modelOutput }),
+            providerExecuted: false
+          })
+        ),
+        Effect.catch((error) => Effect.succeed(failure(call, messageOf(error)))),
+        Effect.timeoutOrElse({
+          duration: deadline,
+          orElse: () =>
+            Effect.succeed(failure(call, `${call.name} took longer than ${Duration.format(Duration.fromInputUnsafe(deadline))} and was stopped.`))
+        }),
+        Effect.catchCauseIf((cause) => !Cause.hasInterrupts(cause), (cause) =>
+          Effect.as(
+            Effect.logError(`tool ${call.name} is defect`, cause),
+            failure(call, `${call.name} failed unexpectedly. This is a fault of the tool, not of your call.`)
+          )),
+        Effect.provideService(CurrentTurn, { ...turn, call: call.id })
+      )
+    })
+
+    return ToolGuard.of({
+      call: Effect.fn("ToolGuard.call")(function*(guarded) {
+        yield* Effect.annotateCurrentSpan({ tool: guarded.call.name })
+        const result = yield* execute(guarded)
+        yield* journal.record({ conversation: guarded.turn.conversation, events: [{ _tag: "ToolEnded", result }] })
+        return result
+      })
+    })
+  })
+)
+
+const failure = (call: Prompt.ToolCallPart, result: string): Prompt.ToolResultPart =>
+  Prompt.toolResultPart({ id: call.id, name: call.name, isFailure: true, result, providerExecuted: false })
+
+const messageOf = (error: unknown): string => {
+  if (typeof error === "string") return error
+  return Predicate.hasProperty(error, "message") && typeof error.message === "string" ? error.message : JSON.stringify(error)
+}
+
+/** Results are JSON. One that is too long becomes the beginning of its text, and says so. */
+const cap = (result: unknown): unknown => {
+  const written = typeof result === "string" ? result : JSON.stringify(result) ?? "null"
+  return written.length <= resultLimit
+    ? result ?? null
+    : `${written.slice(0, resultLimit)}\n[cut: ${(written.length - resultLimit).toLocaleString("en-US")} more characters]`
+}

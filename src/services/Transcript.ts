@@ -1,0 +1,119 @@
+/**
+ * The transcript: a journal's entries as a prompt.
+ *
+ * Pure. The prompt's beginning is the same from call to call, so that providers can cache it: instructions first, then
+ * what happened, in order. A tool call is never shown without a result.
+ */
+import * as Prompt from "effect/ai/Prompt"
+import * as DateTime from "effect/DateTime"
+import { type Content } from "./Message.ts"
+import { wrap } from "./PromptBorder.ts"
+import { type Entry, type Input, toolCalls } from "./Turn.ts"
+
+/** The most of one input's text that is shown, in characters; the journal has all of it. */
+export const inputLimit = 100_000
+
+/** What a call that was cut short is said to have returned. */
+export const interruptedResult = (call: Prompt.ToolCallPart): Prompt.ToolResultPart =>
+  Prompt.toolResultPart({
+    id: call.id,
+    name: call.name,
+    isFailure: true,
+    result: "The call was interrupted and its outcome is unknown. Check before you repeat it.",
+    providerExecuted: false
+  })
+
+const clip = (text: string): string =>
+  text.length <= inputLimit
+    ? text
+    : `${text.slice(0, inputLimit)}\n[${(text.length - inputLimit).toLocaleString("en-US")} characters more were cut]`
+
+const time = (at: number, zone: DateTime.TimeZone): string =>
+  DateTime.formatIntl(
+    DateTime.makeZonedUnsafe(at, { timeZone: zone }),
+    new Intl.DateTimeFormat("en-GB", {
+      dateStyle: "full",
+      timeStyle: "short",
+      timeZone: DateTime.zoneToString(zone)
+    })
+  )
+
+const userMessage = ({ at, content, origin }: Input, zone: DateTime.TimeZone): Prompt.UserMessage => {
+  const [tag, attributes] = origin._tag === "Person"
+    ? ["message", { from: origin.name ?? origin.sender }]
+    : origin._tag === "Task"
+    ? ["task", { id: origin.task }]
+    : ["brief", { from: origin.agent }]
+  const parts: Content = content.map((part) =>
+    part.type === "text"
+      ? Prompt.textPart({ text: wrap(tag, { ...attributes, time: time(at, zone) }, clip(part.text)) })
+      : part
+  )
+  return Prompt.userMessage({ content: parts })
+}
+
+/** The prompt of a model step over all entries given. */
+export const prompt = (options: {
+  readonly system: string
+  readonly entries: ReadonlyArray<Entry>
+  readonly zone: DateTime.TimeZone
+}): Prompt.Prompt => {
+  const messages: Array<Prompt.Message> = [Prompt.systemMessage({ content: options.system })]
+  let calls: ReadonlyArray<Prompt.ToolCallPart> = []
+  let results = new Map<string, Prompt.ToolResultPart>()
+  let held: Array<Prompt.Message> = []
+
+  // Results stand right after the calls; what people said meanwhile follows.
+  const flush = () => {
+    if (calls.length > 0) {
+      messages.push(Prompt.toolMessage({
+        content: calls.map((call) => results.get(call.id) ?? interruptedResult(call))
+      }))
+    }
+    messages.push(...held)
+    calls = []
+    results = new Map()
+    held = []
+  }
+
+  for (const { event } of options.entries) {
+    switch (event._tag) {
+      case "InputAccepted":
+        held.push(userMessage(event.input, options.zone))
+        break
+      case "ModelAnswered":
+        flush()
+        if (event.content.length > 0) messages.push(Prompt.assistantMessage({ content: event.content }))
+        calls = toolCalls(event.content)
+        break
+      case "ToolEnded":
+        results.set(event.result.id, event.result)
+        break
+      case "ModelRequested":
+      case "TurnEnded":
+        flush()
+        break
+      case "ToolStarted":
+      case "ConversationReset":
+        break
+    }
+  }
+  flush()
+  return Prompt.fromMessages(messages)
+}
+
+/** A rough count of a prompt's tokens, erring upwards: one for three characters, 1,600 for a file. */
+export const estimateTokens = (self: Prompt.Prompt): number => {
+  let characters = 0
+  let files = 0
+  for (const message of self.content) {
+    if (typeof message.content === "string") characters += message.content.length
+    else {
+      for (const part of message.content) {
+        if (part.type === "file") files++
+        else characters += "text" in part ? part.text.length : JSON.stringify(part).length
+      }
+    }
+  }
+  return Math.ceil(characters / 3) + files * 1600
+}

@@ -1,0 +1,103 @@
+/**
+ * One call of a language model: streamed, collected, asked again where that helps.
+ */
+import type * as AiError from "effect/ai/AiError"
+import * as LanguageModel from "effect/ai/LanguageModel"
+import * as Prompt from "effect/ai/Prompt"
+import * as Response from "effect/ai/Response"
+import type * as Tool from "effect/ai/Tool"
+import * as Toolkit from "effect/ai/Toolkit"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
+
+/** What a model answered. */
+export interface Answer {
+  readonly content: ReadonlyArray<Prompt.AssistantMessagePart>
+  readonly usage: Response.Usage
+  readonly finish: Response.FinishReason
+}
+
+const unknownUsage = new Response.Usage({ inputTokens: {}, outputTokens: {} })
+
+/** A wait longer than this is not waited for: the chat is told instead. */
+const longestWait = Duration.minutes(2)
+
+/** Four attempts, the delays doubling from a second, jittered; longer when the provider says so. */
+const attempts = Schedule.exponential("1 second").pipe(
+  Schedule.jittered,
+  Schedule.setInputType<AiError.AiError>(),
+  Schedule.modifyDelay(({ duration, input }) => Effect.succeed(Duration.max(duration, input.retryAfter ?? Duration.zero))),
+  Schedule.upTo({ times: 3 }),
+  Schedule.while(({ input }) =>
+    input.isRetryable && Duration.isLessThanOrEqualTo(input.retryAfter ?? Duration.zero, longestWait)
+  )
+)
+
+/** Asks the model. `onText` sees text as it comes; `onRetry` is told that what it saw is void. */
+export const ask = (options: {
+  readonly prompt: Prompt.Prompt
+  readonly tools: ReadonlyArray<Tool.Any>
+  readonly onText: (delta: string) => Effect.Effect<void>
+  readonly onRetry: Effect.Effect<void>
+}): Effect.Effect<Answer, AiError.AiError, LanguageModel.LanguageModel> => {
+  // Tool calls are taken as they come, whatever name and arguments they have: the tool guard judges them.
+  const toolkit: Toolkit.Toolkit<{}> = Toolkit.make(...options.tools)
+  return Effect.suspend(() => {
+    const parts: Array<Response.AnyPart> = []
+    let usage = unknownUsage
+    let finish: Response.FinishReason = "unknown"
+    return LanguageModel.streamText({
+      prompt: options.prompt,
+      toolkit,
+      disableToolCallResolution: true,
+      toolCallValidation: "deferred"
+    }).pipe(
+      Stream.runForEachArray((chunk) => {
+        let text = ""
+        for (const part of chunk) {
+          parts.push(part)
+          if (part.type === "text-delta") text += part.delta
+          else if (part.type === "finish") {
+            usage = part.usage
+            finish = part.reason
+          }
+        }
+        return text === "" ? Effect.void : options.onText(text)
+      }),
+      Effect.map((): Answer => {
+        const message = Prompt.fromResponseParts(parts).content.find(({ role }) => role === "assistant")
+        return { content: message?.role === "assistant" ? message.content : [], usage, finish }
+      })
+    )
+  }).pipe(
+    Effect.tapError((error) =>
+      Effect.andThen(Effect.logWarning(`the model failed: ${error.message}`), error.isRetryable ? options.onRetry : Effect.void)
+    ),
+    Effect.retry(attempts)
+  )
+}
+
+/** What a chat is told when the model cannot be asked: short, honest, and nothing of what the provider wrote. */
+export const apology = (error: AiError.AiError, model: string): string => {
+  switch (error.reason._tag) {
+    case "RateLimitError":
+    case "InternalProviderError":
+      return "The model is overloaded right now. I kept your message; write again in a while and I will go on."
+    case "NetworkError":
+      return "I cannot reach the model right now. I kept your message; write again in a while and I will go on."
+    case "AuthenticationError":
+      return "The model's provider refused the API key. Whoever runs me has to check ANTHROPIC_API_KEY."
+    case "QuotaExhaustedError":
+      return "The account with the model's provider has no credit left. Whoever runs me has to top it up."
+    case "ContentPolicyError":
+      return "The model declined to answer this."
+    case "InvalidRequestError":
+      return error.reason.parameter === "model"
+        ? `The provider knows no model named "${model}". Whoever runs me has to check CLAW_MODEL.`
+        : "The model did not take this request. The details are in my log."
+    default:
+      return "The model gave no usable answer. I kept your message; write again and I will go on."
+  }
+}
