@@ -6,11 +6,10 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Schedule from "effect/Schedule"
 import * as Semaphore from "effect/Semaphore"
 import { Conversations } from "../services/Conversations.ts"
 import * as Actors from "../services/internal/Actors.ts"
-import { Journal, type JournalError } from "../services/Journal.ts"
+import { Journal, type JournalError, patience } from "../services/Journal.ts"
 import { type ConversationId, isChild } from "../services/Message.ts"
 
 /** How many conversations work at once. */
@@ -21,9 +20,6 @@ export interface Options {
    */
   readonly turnsAtOnce?: number
 }
-
-/** A journal that does not answer is asked again, with growing delays; nothing is lost meanwhile. */
-const patience = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("10 seconds")])
 
 /**
  * Conversations in this process.

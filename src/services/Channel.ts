@@ -6,7 +6,6 @@
  */
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
@@ -76,10 +75,11 @@ export class Channels extends Context.Service<Channels, {
   /** Adds a channel for as long as the scope is open. Fails when the name is taken. */
   readonly register: (channel: Channel) => Effect.Effect<void, ChannelError, Scope.Scope>
   readonly get: (name: ChannelName) => Effect.Effect<Channel, ChannelError>
-  /** What all channels receive, in order of arrival, with backpressure. One consumer: the claw. */
-  readonly inbound: Stream.Stream<InboundDelivery>
-  /** Waits until every registered channel's `inbound` has ended; fails if one of them ended by a failure. */
-  readonly ended: Effect.Effect<void, ChannelError>
+  /**
+   * What all channels receive, in order of arrival, with backpressure. One consumer: the claw. Ends when every channel's
+   * `inbound` has ended, with the failure of one that failed.
+   */
+  readonly inbound: Stream.Stream<InboundDelivery, ChannelError>
 }>()("effect-claw/services/Channel/Channels") {}
 
 /**
@@ -92,14 +92,16 @@ export const layer: Layer.Layer<Channels> = Layer.effect(
   Channels,
   Effect.gen(function*() {
     const channels = new Map<ChannelName, Channel>()
-    const queue = yield* Queue.bounded<InboundDelivery>(64)
-    const ended = yield* Deferred.make<void, ChannelError>()
+    const queue = yield* Queue.bounded<InboundDelivery, ChannelError | Cause.Done>(64)
+    let consumed = false
+    let registered = 0
     let open = 0
     let failure: ChannelError | undefined
 
-    const end = Effect.suspend(() => {
-      if (--open > 0) return Effect.void
-      return failure === undefined ? Deferred.succeed(ended, undefined) : Deferred.fail(ended, failure)
+    // Before there is a consumer, more channels may register.
+    const endIfLast = Effect.suspend(() => {
+      if (!consumed || registered === 0 || open > 0) return Effect.void
+      return failure === undefined ? Queue.end(queue) : Queue.fail(queue, failure)
     })
 
     return Channels.of({
@@ -113,6 +115,7 @@ export const layer: Layer.Layer<Channels> = Layer.effect(
           })
         }
         channels.set(channel.name, channel)
+        registered++
         open++
         yield* Effect.addFinalizer(() => Effect.sync(() => channels.delete(channel.name)))
         yield* Stream.runForEach(channel.inbound, (delivery) => Queue.offer(queue, delivery)).pipe(
@@ -122,7 +125,10 @@ export const layer: Layer.Layer<Channels> = Layer.effect(
           }),
           Effect.catchCauseIf((cause) => !Cause.hasInterruptsOnly(cause), (cause) =>
             Effect.logError(`channel ${channel.name} is defect`, cause)),
-          Effect.andThen(end),
+          Effect.andThen(Effect.suspend(() => {
+            open--
+            return endIfLast
+          })),
           Effect.forkScoped
         )
       }),
@@ -137,8 +143,10 @@ export const layer: Layer.Layer<Channels> = Layer.effect(
           )
           : Effect.succeed(channel)
       },
-      inbound: Stream.fromQueue(queue),
-      ended: Deferred.await(ended)
+      inbound: Stream.unwrap(Effect.suspend(() => {
+        consumed = true
+        return Effect.as(endIfLast, Stream.fromQueue(queue))
+      }))
     })
   })
 )

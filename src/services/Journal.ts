@@ -8,6 +8,7 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { AgentName, ConversationId, OutputId } from "./Message.ts"
 import type { Ending, Entry, Event, Input, TurnId } from "./Turn.ts"
@@ -77,6 +78,9 @@ export interface Record {
    */
   readonly ending?: Ending
 }
+
+/** Delays for asking a journal again that did not answer: growing to ten seconds. Nothing is lost meanwhile. */
+export const patience = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("10 seconds")])
 
 /** The durable record of conversations. */
 export class Journal extends Context.Service<Journal, {

@@ -11,7 +11,7 @@ import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import { type ChannelError, Channels } from "./Channel.ts"
 import * as Actors from "./internal/Actors.ts"
-import { Journal, type JournalError, type PendingOutput } from "./Journal.ts"
+import { Journal, type JournalError, patience, type PendingOutput } from "./Journal.ts"
 import { channelOf, chatOf, type ConversationId } from "./Message.ts"
 
 /** Sends what is recorded. */
@@ -35,9 +35,6 @@ const delays = Schedule.min([Schedule.exponential("500 millis"), Schedule.spaced
   ),
   Schedule.while(({ input }) => input._tag === "ChannelError" && input.isRetryable)
 )
-
-/** Delays of retries when the journal does not answer: nothing is lost meanwhile. */
-const journalDelays = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("10 seconds")])
 
 /**
  * Senders in this process.
@@ -74,7 +71,7 @@ export const layer: Layer.Layer<Outbox, JournalError, Journal | Channels> = Laye
       journal.outbox(conversation).pipe(
         Effect.flatMap(Effect.forEach(deliver, { discard: true })),
         Effect.tapError((error) => Effect.logError(error.message)),
-        Effect.retry(journalDelays),
+        Effect.retry(patience),
         Effect.ignore
       )
     )

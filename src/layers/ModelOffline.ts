@@ -1,0 +1,157 @@
+/**
+ * A stand-in for a language model that needs no key and no network.
+ *
+ * It follows a handful of rules: it understands a few plain commands, calls the tool that each is for, and shows what
+ * came back. It is there so that a newcomer can try every part of a claw, and knows no more than its rules.
+ */
+import * as LanguageModel from "effect/ai/LanguageModel"
+import type * as Prompt from "effect/ai/Prompt"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { unescape } from "../services/PromptBorder.ts"
+import { ModelInfo } from "../services/ModelInfo.ts"
+import { makeModel, type Reply, type ReplyCall } from "./internal/replies.ts"
+
+/** What it understands, for people. */
+export const help = `I am a rule-following stand-in, not a language model. I understand:
+  run: echo hello            write notes.txt: some text      read notes.txt
+  list files                 search for WORD                 remember that I like tea
+  what do you know about tea remind me in ten seconds to stretch
+  remind me every weekday at eight to stand up               list tasks
+  ask researcher and coder: read notes.txt
+Set ANTHROPIC_API_KEY to talk to Claude instead.`
+
+const numbers: Readonly<Record<string, number>> = {
+  a: 1, an: 1, one: 1, two: 2, three: 3, four: 4, five: 5, six: 6, seven: 7, eight: 8, nine: 9, ten: 10,
+  eleven: 11, twelve: 12, fifteen: 15, twenty: 20, thirty: 30, sixty: 60
+}
+const units: Readonly<Record<string, number>> = { second: 1, minute: 60, hour: 3600, day: 86_400 }
+const days: Readonly<Record<string, string>> = {
+  day: "*", weekday: "1-5", monday: "1", tuesday: "2", wednesday: "3", thursday: "4", friday: "5", saturday: "6",
+  sunday: "0"
+}
+
+const number = (word: string): number => numbers[word.toLowerCase()] ?? Number(word)
+
+const seconds = (amount: string, unit: string): number => Math.round(number(amount) * (units[unit.toLowerCase()] ?? NaN))
+
+/** "8", "eight", "8:30", "8 pm" as a cron expression's minutes and hours. */
+const clock = (time: string): string | undefined => {
+  const match = /^(\w+)(?::(\d\d))?(?:\s*(am|pm))?$/i.exec(time.trim())
+  if (match === null) return undefined
+  const [, hour = "", minute = "0", half = ""] = match
+  const shift = half.toLowerCase() === "pm" && number(hour) < 12 ? 12 : half.toLowerCase() === "am" && number(hour) === 12 ? -12 : 0
+  return Number.isInteger(number(hour)) ? `${Number(minute)} ${number(hour) + shift}` : undefined
+}
+
+type Rule = readonly [pattern: RegExp, call: (...groups: ReadonlyArray<string>) => ReplyCall | undefined]
+
+const rules: ReadonlyArray<Rule> = [
+  [/^(?:run:?|\$)\s+(.+)$/is, (command = "") => ({ name: "bash", params: { command } })],
+  [/^write\s+(\S+?):\s*(.*)$/is, (path, content) => ({ name: "write_file", params: { path, content } })],
+  [/^read\s+(\S+)$/i, (path) => ({ name: "read_file", params: { path } })],
+  [/^list files(?:\s+in\s+(\S+))?$/i, (path) => ({ name: "list_files", params: path === undefined ? {} : { path } })],
+  [/^search for\s+(.+)$/i, (pattern) => ({ name: "search_files", params: { pattern } })],
+  [/^remember\s+(?:that\s+)?(.+)$/is, (text) => ({ name: "remember", params: { text } })],
+  [
+    /^(?:recall|what do you (?:know|remember)(?: about)?)\s*(.*?)\??$/is,
+    (query = "") => ({ name: "recall", params: query === "" ? {} : { query } })
+  ],
+  [/^forget\s+(\d+)$/i, (id) => ({ name: "forget", params: { id: Number(id) } })],
+  [
+    /^remind me in\s+(\w+)\s+(second|minute|hour|day)s?(?:\s+(?:to|that|of))?\s+(.+)$/is,
+    (amount = "", unit = "", task) => ({ name: "schedule_task", params: { task, in_seconds: seconds(amount, unit) } })
+  ],
+  [
+    /^remind me every\s+(\w+)\s+at\s+([\w:]+(?:\s*[ap]m)?)(?:\s+(?:to|that|of))?\s+(.+)$/is,
+    (day = "", time = "", task) => {
+      const at = clock(time)
+      const weekday = days[day.toLowerCase()]
+      return at === undefined || weekday === undefined
+        ? undefined
+        : { name: "schedule_task", params: { task, cron: `${at} * * ${weekday}` } }
+    }
+  ],
+  [
+    /^remind me every\s+(?:(\w+)\s+)?(second|minute|hour|day)s?(?:\s+(?:to|that|of))?\s+(.+)$/is,
+    (amount = "one", unit = "", task) => ({ name: "schedule_task", params: { task, every_seconds: seconds(amount, unit) } })
+  ],
+  [/^list (?:tasks|reminders)$/i, () => ({ name: "list_tasks", params: {} })],
+  [
+    /^(pause|resume|cancel)\s+(?:task\s+|reminder\s+)?(\w+)$/i,
+    (change = "", id) => ({ name: "change_task", params: { change: change.toLowerCase(), id } })
+  ],
+  [
+    /^ask\s+([\w-]+(?:(?:\s*,\s*|\s+and\s+)[\w-]+)*)\s*:\s*(.+)$/is,
+    (names = "", brief) => {
+      const agents = names.split(/\s*,\s*|\s+and\s+/i)
+      return agents.length === 1
+        ? { name: "delegate", params: { agent: agents[0], brief } }
+        : { name: "delegate_all", params: { briefs: agents.map((agent) => ({ agent, brief })) } }
+    }
+  ]
+]
+
+const understand = (text: string): ReplyCall | undefined => {
+  for (const [pattern, make] of rules) {
+    const match = pattern.exec(text.trim())
+    const call = match === null ? undefined : make(...match.slice(1))
+    if (call !== undefined) return call
+  }
+  return undefined
+}
+
+const wrapped = /^<(message|task|brief)[^>]*>(.*)<\/\1>$/s
+
+/** What is new: the messages after the last answer. */
+const latest = (prompt: Prompt.Prompt): ReadonlyArray<Prompt.Message> => {
+  const last = prompt.content.findLastIndex(({ role }) => role === "assistant")
+  return prompt.content.slice(last + 1).filter(({ role }) => role !== "system")
+}
+
+const shown = (result: unknown): string => typeof result === "string" ? result : JSON.stringify(result)
+
+const answerTo = (kind: string, text: string): Reply => {
+  const call = understand(text)
+  if (call !== undefined) return { calls: [call] }
+  if (kind === "task") return { text: `Reminder: ${text}` }
+  if (/^(hi|hello|hey)\b/i.test(text)) return { text: `Hello! ${help}` }
+  return { text: help }
+}
+
+const respond = (prompt: Prompt.Prompt): Reply => {
+  const texts: Array<string> = []
+  const calls: Array<ReplyCall> = []
+  for (const message of latest(prompt)) {
+    if (message.role === "tool") {
+      for (const part of message.content) {
+        if (part.type !== "tool-result") continue
+        texts.push(part.isFailure ? `That did not work: ${shown(part.result)}` : shown(part.result))
+      }
+    } else if (message.role === "user") {
+      for (const part of message.content) {
+        if (part.type !== "text") continue
+        const [, kind = "message", inside = part.text] = wrapped.exec(part.text) ?? []
+        const reply = answerTo(kind, unescape(inside).replaceAll("\u200b", ""))
+        if (reply.text !== undefined) texts.push(reply.text)
+        calls.push(...(reply.calls ?? []))
+      }
+    }
+  }
+  return { text: texts.join("\n\n"), calls }
+}
+
+/**
+ * The stand-in.
+ *
+ * Provides `LanguageModel`, and its name and zero price as `ModelInfo`; requires nothing.
+ */
+export const layer: Layer.Layer<LanguageModel.LanguageModel> = Layer.merge(
+  Layer.effect(LanguageModel.LanguageModel, makeModel(({ prompt }) => Effect.sync(() => respond(prompt)))),
+  Layer.succeed(ModelInfo, {
+    name: "offline",
+    contextTokens: 1_000_000,
+    outputTokens: 8192,
+    price: { input: 0, output: 0, cacheRead: 0, cacheWrite: 0 }
+  })
+)

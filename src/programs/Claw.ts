@@ -1,0 +1,237 @@
+/**
+ * The claw: the services put together.
+ *
+ * A message's way, from its channel through the gate into the journal, to the conversation's actor, and its answer back
+ * by the outbox, is laid here and nowhere else. Which channel, model, sandbox and store there are is the user's choice.
+ */
+import type * as Config from "effect/Config"
+import * as Context from "effect/Context"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as Agent from "../services/Agent.ts"
+import * as AgentRuntime from "../services/AgentRuntime.ts"
+import type { Binding } from "../services/Bind.ts"
+import * as Budget from "../services/Budget.ts"
+import { type Channel, type ChannelError, Channels, type InboundDelivery } from "../services/Channel.ts"
+import { Conversations } from "../services/Conversations.ts"
+import * as Gate from "../services/Gate.ts"
+import { HomeZone } from "../services/HomeZone.ts"
+import { Journal, type JournalError, patience } from "../services/Journal.ts"
+import { Ledger, type LedgerError } from "../services/Ledger.ts"
+import {
+  type AgentName,
+  channelOf,
+  chatOf,
+  conversationId,
+  type ConversationId,
+  type InboundMessage,
+  isChild,
+  OutputId
+} from "../services/Message.ts"
+import { ModelInfo } from "../services/ModelInfo.ts"
+import * as Outbox from "../services/Outbox.ts"
+import { Sandbox } from "../services/Sandbox.ts"
+import * as Sandboxes from "../services/Sandboxes.ts"
+import * as ToolGuard from "../services/ToolGuard.ts"
+import { Workspaces } from "../services/Workspaces.ts"
+
+/** A running claw. */
+export class Claw extends Context.Service<Claw, {
+  /** Waits until every channel has closed and all that was asked is answered. Most claws never are. */
+  readonly finished: Effect.Effect<void, ChannelError>
+}>()("effect-claw/programs/Claw") {}
+
+/** What a claw is made of, beside its layers. */
+export interface Options<Agents extends ReadonlyArray<Agent.Any>> {
+  /** The agents; their teams come along. */
+  readonly agents: Agents
+  /** Which of them answers where. Read in order, the first that fits decides. */
+  readonly bindings: ReadonlyArray<Binding>
+  /** Who may speak, beside the owner that a channel names. Default: nobody. */
+  readonly admitted?: ReadonlyArray<Gate.Admitted>
+  /** How sandbox sessions are kept. */
+  readonly sandboxes?: Pick<Sandboxes.Options, "idle">
+}
+
+/** What every claw needs, whatever its agents: a `Local.layer` has it. */
+export type Platform = Channels | Conversations | Journal | Ledger | Workspaces
+
+/**
+ * A claw.
+ *
+ * Provides `Claw`; requires the platform and what the agents need: a `LanguageModel`, and a `Sandbox` for shell tools.
+ * What an earlier run left unfinished goes on at once. On release running turns are interrupted and stay open, their
+ * commands are killed and their sandboxes closed.
+ */
+export const layer = <const Agents extends ReadonlyArray<Agent.Any>>(
+  options: Options<Agents>
+): Layer.Layer<
+  Claw,
+  Agent.AgentError | Config.ConfigError | JournalError,
+  Platform | Agent.Services<Agents[number]>
+> => Layer.effect(Claw, make(options))
+
+/** Runs a claw until it is finished or interrupted. */
+export const launch = <E, R>(claw: Layer.Layer<Claw, E, R>): Effect.Effect<void, E | ChannelError, Exclude<R, Scope.Scope>> =>
+  Effect.scoped(Effect.flatMap(Layer.build(claw), (context) => Context.get(context, Claw).finished))
+
+const make = Effect.fnUntraced(function*<Agents extends ReadonlyArray<Agent.Any>>(options: Options<Agents>) {
+  const channels = yield* Channels
+  const conversations = yield* Conversations
+  const journal = yield* Journal
+  const ledger = yield* Ledger
+  const zone = yield* HomeZone
+  const sandbox = yield* Effect.serviceOption(Sandbox)
+
+  const definitions = new Map(options.agents.flatMap(Agent.withTeam).map((agent) => [agent.name, agent]))
+  const ready = Agent.ready<Agent.Services<Agents[number]>>(options.agents)
+  const agents = yield* Option.isNone(sandbox) ? ready : Effect.gen(function*() {
+    const sessions = Sandboxes.layer({
+      ...options.sandboxes,
+      optionsOf: (agent) => definitions.get(agent)?.sandbox ?? {}
+    }).pipe(Layer.provide(Layer.succeed(Sandbox, sandbox.value)))
+    return yield* Effect.provideContext(ready, yield* Layer.build(sessions))
+  })
+  yield* validate(agents, options.bindings)
+
+  const parts = yield* Layer.build(
+    AgentRuntime.layer(agents).pipe(
+      Layer.provide(ToolGuard.layer),
+      Layer.provideMerge(Outbox.layer),
+      Layer.merge(Gate.layer({ bindings: options.bindings, admitted: options.admitted ?? [] }))
+    )
+  )
+  const runtime = Context.get(parts, AgentRuntime.AgentRuntime)
+  const outbox = Context.get(parts, Outbox.Outbox)
+  const gate = Context.get(parts, Gate.Gate)
+
+  /** Does a conversation's work, in sight of its channel. */
+  const work = (conversation: ConversationId) =>
+    isChild(conversation)
+      ? runtime.run(conversation, () => Effect.void)
+      : Effect.flatMap(Effect.option(channels.get(channelOf(conversation))), (channel) => {
+        const { follow, typing } = Option.getOrElse(channel, (): Partial<Channel> => ({}))
+        const chat = chatOf(conversation)
+        const run = runtime.run(conversation, (event) => follow?.(chat, event) ?? Effect.void)
+        return typing === undefined ? run : Effect.scoped(Effect.andThen(typing(chat), run))
+      })
+
+  const say = Effect.fnUntraced(function*(conversation: ConversationId, id: OutputId, text: string) {
+    yield* journal.record({ conversation, events: [], outputs: [{ id, text }] })
+    yield* outbox.flush(conversation)
+  })
+
+  const usage = Effect.fnUntraced(function*(conversation: ConversationId) {
+    const since = DateTime.toEpochMillis(DateTime.startOf(DateTime.setZone(yield* DateTime.now, zone), "day"))
+    const show = (name: string, by: { readonly conversation?: ConversationId }) =>
+      Effect.map(ledger.spent({ ...by, since }), (spent) => {
+        const tokens = spent.inputTokens + spent.cacheReadTokens + spent.cacheWriteTokens + spent.outputTokens
+        const money = Budget.format({ unit: "microdollars", value: spent.microdollars })
+        return `${name}: ${spent.calls} model calls, ${tokens.toLocaleString("en-US")} tokens, ${money}`
+      })
+    return [yield* show("This chat today", { conversation }), yield* show("All chats today", {})].join("\n")
+  })
+
+  const obey = Effect.fnUntraced(function*(
+    conversation: ConversationId,
+    agent: AgentName,
+    command: Gate.CommandName
+  ): Effect.fn.Return<string, JournalError | LedgerError> {
+    switch (command) {
+      case "stop":
+        return (yield* conversations.stop(conversation)) ? "Stopped." : "There is nothing to stop."
+      case "new":
+        yield* conversations.stop(conversation)
+        yield* journal.record({ conversation, events: [{ _tag: "ConversationReset" }] })
+        return "We start afresh. What I remember, I keep."
+      case "status": {
+        const ready = agents.get(agent)
+        const model = ready === undefined ? "" : ` on ${Context.get(ready.model, ModelInfo).name}`
+        const commands = Option.isNone(sandbox) ? "" : `, commands in: ${yield* sandbox.value.description}`
+        return `I am ${agent}${model}${commands}. This chat is ${yield* conversations.status(conversation)}.`
+      }
+      case "usage":
+        return yield* usage(conversation)
+      case "help":
+        return Object.entries(Gate.commands).map(([name, what]) => `/${name}: ${what}`).join("\n")
+    }
+  })
+
+  const receive = Effect.fn("Claw.receive")(function*(message: InboundMessage, channel: Channel) {
+    const conversation = conversationId(message.channel, message.chat)
+    const verdict = gate.judge(message, channel)
+    switch (verdict._tag) {
+      case "Ignore":
+        return yield* Effect.logDebug(`a message in ${conversation} was ignored: ${verdict.reason}`)
+      case "Command": {
+        const id = OutputId.make(`${conversation} ${message.id}`)
+        const text = yield* obey(conversation, verdict.agent, verdict.command)
+        return yield* say(conversation, id, text)
+      }
+      case "Engage":
+        return yield* Effect.asVoid(conversations.deliver({
+          conversation,
+          agent: verdict.agent,
+          key: message.id,
+          input: {
+            origin: {
+              _tag: "Person",
+              sender: message.sender,
+              ...(message.senderName === undefined ? {} : { name: message.senderName })
+            },
+            content: message.content,
+            at: message.at
+          }
+        }))
+    }
+  })
+
+  /** Acknowledged is only what is stored: while the store fails, the message waits, and so do those behind it. */
+  const take = ({ ack, message }: InboundDelivery) =>
+    Effect.flatMap(channels.get(message.channel), (channel) => receive(message, channel)).pipe(
+      Effect.tapError((error) => Effect.logError(error.message)),
+      Effect.retry(patience),
+      Effect.andThen(ack),
+      Effect.catch((error) => Effect.logWarning(`a message was stored but not acknowledged: ${error.message}`))
+    )
+
+  yield* conversations.serve(work)
+  const received = yield* Effect.forkScoped(Stream.runForEach(channels.inbound, take))
+
+  return Claw.of({
+    finished: Fiber.join(received).pipe(
+      Effect.andThen(conversations.settled()),
+      Effect.andThen(outbox.settled)
+    )
+  })
+})
+
+/** What no type can say of the agents together. */
+const validate = Effect.fnUntraced(function*(
+  agents: ReadonlyMap<AgentName, Agent.Ready>,
+  bindings: ReadonlyArray<Binding>
+) {
+  for (const { agent } of bindings) {
+    if (!agents.has(agent)) {
+      return yield* new Agent.AgentError({ agent, detail: "a binding names it, and the claw does not have it" })
+    }
+  }
+  for (const { agent, model } of agents.values()) {
+    const info = Context.get(model, ModelInfo)
+    const amounts = [agent.budget.perDay, agent.budget.perTurn].flatMap((written) =>
+      written === undefined ? [] : [Budget.amount(written)]
+    )
+    if (info.price === undefined && amounts.some(({ unit }) => unit === "microdollars")) {
+      return yield* new Agent.AgentError({
+        agent: agent.name,
+        detail: `its budget is in money and no price is known for the model ${info.name}; give the model layer a price, or ` +
+          `the agent a budget in tokens`
+      })
+    }
+  }
+})
