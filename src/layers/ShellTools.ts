@@ -151,7 +151,7 @@ export const ShellTools = withHandlers(
           ]
         }).pipe(Effect.map((result) => report(result, "2m")), within),
       search_files: ({ path: folder = ".", pattern }) =>
-        exec({ run: ["rg", "--line-number", "--no-heading", "--color=never", "--max-count=50", "-e", pattern, "--", folder] })
+        exec({ run: ["rg", "--line-number", "--max-count=50", "-e", pattern, "--", folder] })
           .pipe(
             Effect.map((result) =>
               result.code === 1 && result.stderr === ""

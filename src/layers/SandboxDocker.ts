@@ -1,0 +1,205 @@
+/**
+ * Sandboxes as containers of a Docker-compatible engine.
+ *
+ * A container has no network card, no capability, no way to gain privileges, a read-only root, a user that is not root,
+ * and limits on memory, processors, processes and open files. Of the host it sees the workspace. It lives as long as the
+ * scope of its session: its runner reads commands from the stdin that this process holds, and ends when it closes, even
+ * if this process is killed.
+ */
+import Docker from "dockerode"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Predicate from "effect/Predicate"
+import * as Semaphore from "effect/Semaphore"
+import { chownSync } from "node:fs"
+import { fileURLToPath } from "node:url"
+import { Writable } from "node:stream"
+import {
+  ImageMissing,
+  Sandbox,
+  SandboxError,
+  type SandboxSpec,
+  SandboxUnavailable
+} from "../services/Sandbox.ts"
+import * as Runner from "./internal/runner.ts"
+
+/** The image that is used, and made, unless a spec names another. */
+export const defaultImage = "effect-claw/sandbox:1"
+
+/** Where the engine is. */
+export interface Options {
+  /** Path of the engine's socket. Default: `DOCKER_HOST`, else the engine's own default. */
+  readonly socketPath?: string
+  /** Default `effect-claw/sandbox:1`, which is built from the package's `sandbox/Dockerfile` when it is not there. */
+  readonly image?: string
+}
+
+/** The user inside. On a host where this process is root, a user that is not. */
+const user = (): { readonly uid: number; readonly gid: number } => {
+  const uid = process.getuid?.() ?? 1000
+  return uid === 0 ? { uid: 1000, gid: 1000 } : { uid, gid: process.getgid?.() ?? 1000 }
+}
+
+const statusOf = (cause: unknown): number | undefined =>
+  Predicate.hasProperty(cause, "statusCode") && typeof cause.statusCode === "number" ? cause.statusCode : undefined
+
+const messageOf = (cause: unknown): string => cause instanceof Error ? cause.message : String(cause)
+
+/** What to do about an engine that does not do as it is told. */
+const unavailable = (cause: unknown): SandboxError => {
+  const message = messageOf(cause)
+  const detail = /ENOENT|ECONNREFUSED|ECONNRESET|EPIPE|socket hang up/.test(message)
+    ? `no container engine answers (${message}); start Docker`
+    : /EACCES/.test(message)
+    ? `the container engine's socket is closed to this user (${message}); add the user to the group docker`
+    : `the container engine refuses: ${message}`
+  return new SandboxError({ reason: new SandboxUnavailable({ detail }) })
+}
+
+const engine = <A>(use: () => Promise<A>): Effect.Effect<A, SandboxError> =>
+  Effect.tryPromise({ try: use, catch: unavailable })
+
+/** Waits until an image is built, telling each step. */
+const build = (docker: Docker, image: string) =>
+  Effect.gen(function*() {
+    yield* Effect.logInfo(`preparing the sandbox image ${image} (once, about a minute)`)
+    const context = fileURLToPath(new URL("../../sandbox", import.meta.url))
+    const output = yield* Effect.tryPromise(() => docker.buildImage({ context, src: ["Dockerfile"] }, { t: image }))
+    const fork = Effect.runForkWith(yield* Effect.context())
+    yield* Effect.callback<void, Error>((resume) => {
+      docker.modem.followProgress(
+        output,
+        (error) => resume(error === null ? Effect.void : Effect.fail(error)),
+        (progress: { readonly stream?: string }) => {
+          const step = progress.stream?.trim()
+          if (step?.startsWith("Step ") === true) fork(Effect.logInfo(step))
+        }
+      )
+    })
+    yield* Effect.logInfo(`the sandbox image ${image} is ready`)
+  }).pipe(Effect.mapError((cause) =>
+    new SandboxError({
+      reason: new ImageMissing({
+        image,
+        detail: `the sandbox image ${image} is missing and could not be built (${messageOf("cause" in cause ? cause.cause ?? cause : cause)}); ` +
+          `without a registry, build it with sandbox/build.sh`
+      })
+    })
+  ))
+
+const containerOptions = (spec: SandboxSpec, image: string): Docker.ContainerCreateOptions => {
+  const { gid, uid } = user()
+  return {
+    Image: image,
+    Cmd: ["perl", "-e", Runner.program],
+    User: `${uid}:${gid}`,
+    WorkingDir: "/workspace",
+    Hostname: "sandbox",
+    Env: ["HOME=/home/claw", "LANG=C.UTF-8"],
+    Labels: { "effect-claw": "sandbox" },
+    OpenStdin: true,
+    StdinOnce: true,
+    Tty: false,
+    NetworkDisabled: true,
+    HostConfig: {
+      AutoRemove: true,
+      NetworkMode: "none",
+      CapDrop: ["ALL"],
+      SecurityOpt: ["no-new-privileges"],
+      ReadonlyRootfs: true,
+      Tmpfs: {
+        "/tmp": "rw,nosuid,nodev,size=128m,mode=1777",
+        "/home/claw": `rw,nosuid,nodev,size=128m,mode=700,uid=${uid},gid=${gid}`
+      },
+      Mounts: [{ Type: "bind", Source: spec.workspace, Target: "/workspace", ReadOnly: false }],
+      Memory: spec.memoryBytes,
+      MemorySwap: spec.memoryBytes,
+      NanoCpus: Math.round(spec.cpus * 1e9),
+      PidsLimit: spec.processes,
+      Ulimits: [{ Name: "nofile", Soft: 1024, Hard: 1024 }, { Name: "core", Soft: 0, Hard: 0 }],
+      IpcMode: "private",
+      // What a command prints is for its agent; the engine keeps no copy.
+      LogConfig: { Type: "none", Config: {} }
+    }
+  }
+}
+
+/**
+ * Containers.
+ *
+ * Provides `Sandbox`, requires nothing; the engine is looked for when the first session is opened. On release all
+ * containers are gone. It enforces every part of a spec.
+ */
+export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
+  Layer.effect(
+    Sandbox,
+    Effect.gen(function*() {
+      const docker = new Docker(options.socketPath === undefined ? undefined : { socketPath: options.socketPath })
+      const building = yield* Semaphore.make(1)
+
+      const requireImage = (image: string) =>
+        Effect.tryPromise({
+          try: () => docker.getImage(image).inspect(),
+          catch: (cause) => ({ status: statusOf(cause), error: unavailable(cause) })
+        }).pipe(
+          Effect.asVoid,
+          Effect.catch(({ error, status }) => {
+            if (status !== 404) return Effect.fail(error)
+            return image === defaultImage ? build(docker, image) : Effect.fail(
+              new SandboxError({
+                reason: new ImageMissing({ image, detail: `the image ${image} is missing; pull or build it` })
+              })
+            )
+          }),
+          building.withPermit
+        )
+
+      const open = Effect.fn("Sandbox.open")(function*(spec: SandboxSpec) {
+        const image = spec.image ?? options.image ?? defaultImage
+        yield* requireImage(image)
+        if (process.getuid?.() === 0) {
+          const { gid, uid } = user()
+          yield* Effect.try({ try: () => chownSync(spec.workspace, uid, gid), catch: unavailable })
+        }
+        const container = yield* Effect.acquireRelease(
+          engine(() => docker.createContainer(containerOptions(spec, image))),
+          // Gone already is what is asked for.
+          (created) =>
+            Effect.tryPromise(() => created.remove({ force: true })).pipe(
+              Effect.timeoutOption("10 seconds"),
+              Effect.ignore
+            )
+        )
+        const line = yield* engine(() =>
+          container.attach({ stream: true, stdin: true, stdout: true, stderr: true, hijack: true })
+        )
+        const session = Runner.makeSession(`docker:${container.id.slice(0, 12)}`, {
+          write: (bytes) => void line.write(bytes),
+          listen: (onData, onEnd) => {
+            const sink = (use: (bytes: Buffer) => void) =>
+              new Writable({
+                write: (bytes: Buffer, _encoding, done) => {
+                  use(bytes)
+                  done()
+                }
+              })
+            docker.modem.demuxStream(line, sink(onData), sink(() => {}))
+            const ended = () => onEnd("the sandbox's container ended")
+            line.on("end", ended).on("close", ended).on("error", ended)
+          }
+        })
+        const started = yield* Effect.forkChild(session, { startImmediately: true })
+        yield* engine(() => container.start())
+        return yield* Fiber.join(started)
+      })
+
+      return Sandbox.of({
+        description: engine(() => docker.version()).pipe(
+          Effect.map(({ Version }) => `Docker ${Version}`),
+          Effect.orElseSucceed(() => "Docker, which does not answer")
+        ),
+        open
+      })
+    })
+  )

@@ -1,0 +1,296 @@
+/**
+ * The runner: one process inside a sandbox that carries all its commands over one stdin and stdout.
+ *
+ * An engine's own `exec` costs tens of milliseconds and a connection each; the runner forks. It needs `perl` of the image,
+ * which every Debian and Ubuntu base has, and nothing else. What comes out of a sandbox is not trusted here: frames have a
+ * bound, and so has what is kept of each command.
+ *
+ * A frame is a 32-bit length, a type byte and a 32-bit command number, big-endian, and then its content. To the runner:
+ * 1 start (folder, output limit, number of arguments, arguments, environment, separated by NUL), 2 stdin, 3 end of stdin,
+ * 4 kill. From it: 1 stdout, 2 stderr, 3 exit (code and dropped bytes), 4 could not start, 5 ready.
+ */
+import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import {
+  type Command,
+  type CommandExit,
+  FileFailed,
+  SandboxError,
+  type SandboxSession,
+  SessionLost
+} from "../../services/Sandbox.ts"
+
+/** The runner's program, for `perl -e`. As process 1 of a container it also reaps what its commands leave behind. */
+export const program = String.raw`
+use strict; use warnings; use POSIX (); use Fcntl; use Errno;
+my ($in, %commands, %number_of) = ('');
+pipe(my $woken, my $waker); nonblocking($_) for $woken, $waker;
+$SIG{CHLD} = sub { syswrite $waker, 'x' }; $SIG{PIPE} = 'IGNORE';
+sub nonblocking { fcntl($_[0], F_SETFL, fcntl($_[0], F_GETFL, 0) | O_NONBLOCK) }
+sub tell_host {
+  my ($type, $number, $content) = @_;
+  my $frame = pack('NCN', length $content, $type, $number) . $content;
+  while (length $frame) {
+    my $n = syswrite STDOUT, $frame;
+    if (defined $n) { substr($frame, 0, $n) = '' } elsif (!$!{EINTR}) { leave() }
+  }
+}
+sub leave { kill 'KILL', -$_->{pid} for values %commands; POSIX::_exit(0) }
+sub start {
+  my ($number, $content) = @_;
+  my ($folder, $limit, $count, @rest) = split /\0/, $content, -1;
+  my @argv = splice @rest, 0, $count;
+  my %env = map { split /=/, $_, 2 } @rest;
+  pipe(my $in_r, my $in_w); pipe(my $out_r, my $out_w); pipe(my $err_r, my $err_w);
+  my $pid = fork;
+  return tell_host(4, $number, "no process could be started: $!") unless defined $pid;
+  if ($pid == 0) {
+    POSIX::setsid(); $SIG{CHLD} = $SIG{PIPE} = 'DEFAULT';
+    POSIX::dup2(fileno $in_r, 0); POSIX::dup2(fileno $out_w, 1); POSIX::dup2(fileno $err_w, 2);
+    @ENV{keys %env} = values %env;
+    if (!chdir $folder) { fail("$folder: $!", 126) }
+    { no warnings; exec { $argv[0] } @argv }
+    fail("$argv[0]: " . ($!{ENOENT} ? 'command not found' : $!), 127);
+  }
+  nonblocking($_) for $in_w, $out_r, $err_r;
+  $number_of{$pid} = $number;
+  $commands{$number} = { pid => $pid, 0 => $in_w, 1 => $out_r, 2 => $err_r, stdin => '', left => { 1 => $limit, 2 => $limit }, dropped => 0 };
+}
+sub fail { POSIX::write(2, "$_[0]\n", 1 + length $_[0]); POSIX::_exit($_[1]) }
+sub forward {
+  my ($number, $stream) = @_;
+  my $command = $commands{$number}; my $from = $command->{$stream} or return 0;
+  my $n = sysread $from, my $content, 65536;
+  if (!defined $n) { return 0 if $!{EAGAIN} || $!{EINTR}; $n = 0 }
+  if ($n == 0) { delete $command->{$stream}; return 0 }
+  my $kept = $n < $command->{left}{$stream} ? $n : $command->{left}{$stream};
+  $command->{left}{$stream} -= $kept; $command->{dropped} += $n - $kept;
+  tell_host($stream, $number, substr $content, 0, $kept) if $kept;
+  return $n;
+}
+sub feed {
+  my $command = $_[0]; my $to = $command->{0} or return;
+  if (length $command->{stdin}) {
+    my $n = syswrite $to, $command->{stdin};
+    if (defined $n) { substr($command->{stdin}, 0, $n) = '' }
+    elsif (!$!{EAGAIN} && !$!{EINTR}) { delete $command->{0}; $command->{stdin} = ''; return }
+  }
+  delete $command->{0} if $command->{ended} && !length $command->{stdin};
+}
+sub reap {
+  while ((my $pid = waitpid -1, POSIX::WNOHANG()) > 0) {
+    my $status = $?; my $number = delete $number_of{$pid}; next unless defined $number;
+    for my $stream (1, 2) { for (1 .. 64) { last unless forward($number, $stream) } }
+    my $code = $status & 127 ? 128 + ($status & 127) : $status >> 8;
+    tell_host(3, $number, "$code $commands{$number}{dropped}");
+    delete $commands{$number};
+  }
+}
+sub obey {
+  my ($type, $number, $content) = @_;
+  return start($number, $content) if $type == 1;
+  my $command = $commands{$number} or return;
+  if ($type == 2) { $command->{stdin} .= $content if $command->{0}; feed($command) }
+  elsif ($type == 3) { $command->{ended} = 1; feed($command) }
+  elsif ($type == 4) { kill 'KILL', -$command->{pid}, $command->{pid} }
+}
+tell_host(5, 0, '');
+while (1) {
+  my ($read, $write) = ('', '');
+  vec($read, fileno $_, 1) = 1 for \*STDIN, $woken;
+  for my $command (values %commands) {
+    for my $stream (1, 2) { vec($read, fileno $command->{$stream}, 1) = 1 if $command->{$stream} }
+    vec($write, fileno $command->{0}, 1) = 1 if $command->{0} && length $command->{stdin};
+  }
+  next if select($read, $write, undef, undef) < 0;
+  if (vec($read, fileno $woken, 1)) { sysread $woken, my $ignored, 4096; reap() }
+  for my $number (keys %commands) {
+    for my $stream (1, 2) {
+      my $from = $commands{$number}{$stream};
+      forward($number, $stream) if $from && vec($read, fileno $from, 1);
+    }
+    my $to = $commands{$number}{0};
+    feed($commands{$number}) if $to && vec($write, fileno $to, 1);
+  }
+  next unless vec($read, fileno STDIN, 1);
+  my $n = sysread STDIN, $in, 65536, length $in;
+  if (!defined $n) { next if $!{EINTR} || $!{EAGAIN}; leave() }
+  leave() if $n == 0;
+  while (length $in >= 9) {
+    my ($length, $type, $number) = unpack 'NCN', $in;
+    last if length $in < 9 + $length;
+    my $content = substr $in, 9, $length; substr($in, 0, 9 + $length) = '';
+    obey($type, $number, $content);
+  }
+}
+`
+
+/** The line to a runner. */
+export interface Transport {
+  readonly write: (bytes: Uint8Array) => void
+  /** Calls back with what the runner writes, and once when there will be no more, with a reason for people. */
+  readonly listen: (onData: (bytes: Buffer) => void, onEnd: (detail: string) => void) => void
+}
+
+/** No honest frame is longer: the runner reads 64 KiB at once. */
+const frameLimit = 1024 * 1024
+const header = 9
+
+interface Running {
+  readonly stdout: Queue.Queue<Uint8Array, SandboxError | Cause.Done>
+  readonly stderr: Queue.Queue<Uint8Array, SandboxError | Cause.Done>
+  readonly exit: Deferred.Deferred<CommandExit, SandboxError>
+  readonly left: { 1: number; 2: number }
+  timedOut: boolean
+}
+
+/** A session over a runner, once it says that it is ready. What runs when the scope closes is killed. */
+export const makeSession = Effect.fnUntraced(function*(
+  id: string,
+  transport: Transport
+): Effect.fn.Return<SandboxSession, SandboxError, Scope.Scope> {
+  const running = new Map<number, Running>()
+  const ready = yield* Deferred.make<void, SandboxError>()
+  let commands = 0
+  let lost: SandboxError | undefined
+  let received: Buffer = Buffer.alloc(0)
+
+  const lose = (detail: string) => {
+    lost ??= new SandboxError({ reason: new SessionLost({ detail }) })
+    const failure = Effect.fail(lost)
+    Deferred.doneUnsafe(ready, failure)
+    for (const command of running.values()) {
+      Deferred.doneUnsafe(command.exit, failure)
+      Queue.failCauseUnsafe(command.stdout, Cause.fail(lost))
+      Queue.failCauseUnsafe(command.stderr, Cause.fail(lost))
+    }
+    running.clear()
+  }
+
+  const onFrame = (type: number, number: number, content: Buffer) => {
+    if (type === 5) return void Deferred.doneUnsafe(ready, Effect.void)
+    const command = running.get(number)
+    if (command === undefined) return
+    if (type === 1 || type === 2) {
+      const kept = content.subarray(0, command.left[type])
+      command.left[type] -= kept.length
+      if (kept.length > 0) Queue.offerUnsafe(type === 1 ? command.stdout : command.stderr, Uint8Array.from(kept))
+      return
+    }
+    running.delete(number)
+    const [code = 126, droppedBytes = 0] = type === 3 ? content.toString("latin1").split(" ").map(Number) : []
+    if (type === 4) Queue.offerUnsafe(command.stderr, Uint8Array.from(content))
+    Queue.endUnsafe(command.stdout)
+    Queue.endUnsafe(command.stderr)
+    Deferred.doneUnsafe(
+      command.exit,
+      Effect.succeed({ code: command.timedOut ? 124 : code, timedOut: command.timedOut, droppedBytes })
+    )
+  }
+
+  transport.listen((bytes) => {
+    received = received.length === 0 ? bytes : Buffer.concat([received, bytes])
+    while (received.length >= header) {
+      const length = received.readUInt32BE(0)
+      if (length > frameLimit) return lose("the sandbox's runner was tampered with")
+      if (received.length < header + length) return
+      const frame = received.subarray(0, header + length)
+      received = received.subarray(header + length)
+      onFrame(frame.readUInt8(4), frame.readUInt32BE(5), frame.subarray(header))
+    }
+  }, lose)
+
+  const send = (type: number, number: number, content: Uint8Array | string) => {
+    const body = Buffer.from(content)
+    const head = Buffer.alloc(header)
+    head.writeUInt32BE(body.length, 0)
+    head.writeUInt8(type, 4)
+    head.writeUInt32BE(number, 5)
+    transport.write(Buffer.concat([head, body]))
+  }
+
+  yield* Deferred.await(ready).pipe(Effect.timeoutOrElse({
+    duration: "20 seconds",
+    orElse: () =>
+      new SandboxError({ reason: new SessionLost({ detail: "the image does not start; it needs perl and bash" }) })
+  }))
+
+  const kill = (number: number, timedOut: boolean) =>
+    Effect.suspend(() => {
+      const command = running.get(number)
+      if (command === undefined) return Effect.void
+      command.timedOut = timedOut
+      send(4, number, "")
+      return Effect.ignore(Deferred.await(command.exit)).pipe(Effect.timeoutOption("2 seconds"), Effect.asVoid)
+    })
+
+  const exec = Effect.fn("SandboxSession.exec")(function*(command: Command) {
+    if (lost !== undefined) return yield* lost
+    const number = ++commands
+    const outputLimit = command.outputLimit ?? 1024 * 1024
+    const entry: Running = {
+      stdout: yield* Queue.unbounded<Uint8Array, SandboxError | Cause.Done>(),
+      stderr: yield* Queue.unbounded<Uint8Array, SandboxError | Cause.Done>(),
+      exit: yield* Deferred.make<CommandExit, SandboxError>(),
+      left: { 1: outputLimit, 2: outputLimit },
+      timedOut: false
+    }
+    yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        running.set(number, entry)
+        const argv = typeof command.run === "string" ? ["bash", "-c", command.run] : command.run
+        const folder = command.cwd === undefined ? "/workspace" : absolute(command.cwd)
+        const environment = Object.entries(command.env ?? {}).map(([name, value]) => `${name}=${value}`)
+        const fields = [folder, String(outputLimit), String(argv.length), ...argv, ...environment]
+        send(1, number, fields.map((field) => field.replaceAll("\0", "")).join("\0"))
+        const { stdin = new Uint8Array() } = command
+        for (let at = 0; at < stdin.length; at += 65536) send(2, number, stdin.subarray(at, at + 65536))
+        send(3, number, "")
+      }),
+      () => kill(number, false)
+    )
+    yield* Effect.forkScoped(Effect.delay(kill(number, true), command.deadline ?? "2 minutes"))
+    return {
+      stdout: Stream.fromQueue(entry.stdout),
+      stderr: Stream.fromQueue(entry.stderr),
+      exit: Deferred.await(entry.exit)
+    }
+  })
+
+  /** A command of our own for a file: its output, or its complaint as a failure. */
+  const onFile = Effect.fnUntraced(function*(path: string, limit: number, command: Command) {
+    const process = yield* exec({ ...command, outputLimit: limit })
+    const [chunks, stderr, exit] = yield* Effect.all(
+      [Stream.runCollect(process.stdout), Stream.mkString(Stream.decodeText(process.stderr)), process.exit],
+      { concurrency: "unbounded" }
+    )
+    const failed = (detail: string) => new SandboxError({ reason: new FileFailed({ path, detail }) })
+    if (exit.code !== 0) return yield* failed(complaint(stderr))
+    if (exit.droppedBytes > 0) return yield* failed(`is larger than ${limit} bytes`)
+    return new Uint8Array(Buffer.concat(chunks))
+  }, Effect.scoped)
+
+  return {
+    id,
+    exec,
+    readFile: (path, limit = 16 * 1024 * 1024) => onFile(path, limit, { run: ["cat", "--", absolute(path)] }),
+    writeFile: (path, content) =>
+      Effect.asVoid(onFile(path, 4096, {
+        run: ["sh", "-c", `mkdir -p -- "$(dirname -- "$1")" && cat > "$1"`, "sh", absolute(path)],
+        stdin: content
+      }))
+  }
+})
+
+const absolute = (path: string): string => path.startsWith("/") ? path : `/workspace/${path}`
+
+/** `cat: /workspace/a: No such file or directory` without what the reader knows. */
+const complaint = (stderr: string): string => {
+  const line = stderr.trim().split("\n").at(-1) ?? ""
+  const detail = line.slice(line.lastIndexOf(": ") + 1).trim()
+  return detail === "" ? "cannot be read or written" : detail.charAt(0).toLowerCase() + detail.slice(1)
+}
