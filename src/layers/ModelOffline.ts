@@ -126,7 +126,8 @@ const respond = (prompt: Prompt.Prompt): Reply => {
     if (message.role === "tool") {
       for (const part of message.content) {
         if (part.type !== "tool-result") continue
-        texts.push(part.isFailure ? `That did not work: ${shown(part.result)}` : shown(part.result))
+        const result = shown(part.result).trimEnd()
+        texts.push(part.isFailure ? `That did not work: ${result}` : result)
       }
     } else if (message.role === "user") {
       for (const part of message.content) {

@@ -125,6 +125,16 @@ const containerOptions = (spec: SandboxSpec, image: string): Docker.ContainerCre
   }
 }
 
+const connect = ({ socketPath }: Options): Docker => new Docker(socketPath === undefined ? undefined : { socketPath })
+
+/** Whether an engine answers, within two seconds. */
+export const isAvailable = (options: Options = {}): Effect.Effect<boolean> =>
+  engine(() => connect(options).ping()).pipe(
+    Effect.as(true),
+    Effect.timeoutOrElse({ duration: "2 seconds", orElse: () => Effect.succeed(false) }),
+    Effect.orElseSucceed(() => false)
+  )
+
 /**
  * Containers.
  *
@@ -135,7 +145,7 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
   Layer.effect(
     Sandbox,
     Effect.gen(function*() {
-      const docker = new Docker(options.socketPath === undefined ? undefined : { socketPath: options.socketPath })
+      const docker = connect(options)
       const building = yield* Semaphore.make(1)
 
       const requireImage = (image: string) =>

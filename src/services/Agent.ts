@@ -14,6 +14,7 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as Struct from "effect/Struct"
 import type * as Types from "effect/Types"
 import * as Budget from "./Budget.ts"
 import type { CurrentTurn } from "./CurrentTurn.ts"
@@ -37,6 +38,13 @@ export const withHandlers = <Tools extends Record<string, Tool.Any>, R = never>(
   handlers: Toolkit.HandlersFrom<Tools> | Effect.Effect<Toolkit.HandlersFrom<Tools>, never, R>
 ): Effect.Effect<Toolkit.WithHandler<Tools>, never, R> =>
   Effect.flatMap(toolkit.toHandlers(handlers), (context) => Effect.provideContext(toolkit, context))
+
+/** A toolkit of some of another's tools. */
+export const pick = <Tools extends Record<string, Tool.Any>, R, const Names extends ReadonlyArray<keyof Tools & string>>(
+  toolkit: Effect.Effect<Toolkit.WithHandler<Tools>, never, R>,
+  ...names: Names
+): Effect.Effect<Toolkit.WithHandler<Pick<Tools, Names[number]>>, never, R> =>
+  Effect.map(toolkit, ({ handle, tools }) => ({ tools: Struct.pick(tools, names), handle }))
 
 /** Bounds of one turn, whatever the budget. */
 export interface Limits {

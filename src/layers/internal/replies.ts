@@ -8,6 +8,7 @@ import type * as Response from "effect/ai/Response"
 import type * as Tool from "effect/ai/Tool"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
+import { toParts } from "./streamParts.ts"
 
 /** A tool call of a reply. Ids are made when none is given. */
 export interface ReplyCall {
@@ -81,12 +82,7 @@ export const makeModel = (
     })
   return LanguageModel.make({
     streamText: (request) => Stream.unwrap(Effect.map(answer(request), Stream.fromIterable)),
-    generateText: (request) =>
-      Effect.map(answer(request), (all) =>
-        all.flatMap((part): Array<Response.PartEncoded> => {
-          if (part.type === "text-delta") return [{ type: "text", text: part.delta }]
-          return part.type === "tool-call" || part.type === "finish" ? [part] : []
-        }))
+    generateText: (request) => Effect.map(answer(request), toParts)
   })
 }
 

@@ -1,0 +1,73 @@
+/**
+ * The assistant: a claw at the terminal, with a shell in a sandbox, a memory, a clock and two specialists.
+ *
+ * With `ANTHROPIC_API_KEY` it talks with Claude; without, with a stand-in that follows rules. State is in `$CLAW_HOME`.
+ */
+import * as Config from "effect/Config"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import { homedir } from "node:os"
+import { join } from "node:path"
+import * as ChannelTerminal from "../layers/ChannelTerminal.ts"
+import { MemoryTools } from "../layers/MemoryTools.ts"
+import * as ModelAnthropic from "../layers/ModelAnthropic.ts"
+import * as ModelOffline from "../layers/ModelOffline.ts"
+import * as SandboxAuto from "../layers/SandboxAuto.ts"
+import { SchedulerTools } from "../layers/SchedulerTools.ts"
+import { ShellTools } from "../layers/ShellTools.ts"
+import { SwarmTools } from "../layers/SwarmTools.ts"
+import * as Agent from "../services/Agent.ts"
+import * as Bind from "../services/Bind.ts"
+import * as Claw from "./Claw.ts"
+import * as Local from "./Local.ts"
+
+/** Reads files and searches, and changes nothing. */
+export const researcher = Agent.make("researcher", {
+  description: "finds things out by reading: files, searches, memories; runs no commands",
+  instructions: "You find things out by reading and searching. Report what you found, and where.",
+  toolkits: [Agent.pick(ShellTools, "read_file", "list_files", "search_files"), MemoryTools]
+})
+
+/** Writes and runs code. */
+export const coder = Agent.make("coder", {
+  description: "writes and runs code in a shell of its own; has no memory",
+  instructions: "You write small programs and run them. Report what they printed.",
+  toolkits: [ShellTools]
+})
+
+const assistant = Agent.make("assistant", {
+  instructions: "You are a helpful assistant. Give short answers. Use your tools instead of guessing.",
+  toolkits: [ShellTools, MemoryTools, SchedulerTools, SwarmTools],
+  team: [researcher, coder],
+  budget: { perDay: "5000000 tokens" }
+})
+
+/** The folder that state is in: `$CLAW_HOME`, by default `~/.effect-claw`. */
+export const home = Config.String("CLAW_HOME").pipe(Config.withDefault(join(homedir(), ".effect-claw")))
+
+/** Claude if there is a key, else the stand-in; and what to say about it in one line. */
+export const model = Effect.gen(function*() {
+  const key = yield* Config.option(Config.NonEmptyString("ANTHROPIC_API_KEY"))
+  if (Option.isNone(key)) {
+    return {
+      layer: ModelOffline.layer,
+      notice: "A rule-following stand-in answers, not a language model; set ANTHROPIC_API_KEY to talk to Claude. " +
+        "Try: run: echo hello"
+    }
+  }
+  const name = yield* Config.String("CLAW_MODEL").pipe(Config.withDefault(ModelAnthropic.defaultModel))
+  return { layer: ModelAnthropic.layerConfig(name), notice: `This is ${name}. /help lists the commands.` }
+})
+
+/** The claw. Runs until the terminal is left, or, with stdin piped, until every line is answered. */
+export const program = Effect.gen(function*() {
+  const { layer, notice } = yield* model
+  const claw = Claw.layer({ agents: [assistant], bindings: [Bind.everywhere(assistant)] }).pipe(
+    Layer.provide(SandboxAuto.layer()),
+    Layer.provide(layer),
+    Layer.provide(ChannelTerminal.layer({ greeting: notice })),
+    Layer.provide(Local.layer({ directory: yield* home }))
+  )
+  yield* Claw.launch(claw)
+})

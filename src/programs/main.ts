@@ -1,0 +1,56 @@
+/**
+ * The command `effect-claw`: runs one of the bundled programs.
+ */
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
+
+const usage = `effect-claw            a personal agent at this terminal; with stdin piped, a message per line
+effect-claw team TEXT  a planner and two specialists answer one question
+
+ANTHROPIC_API_KEY      talk to Claude; without it a rule-following stand-in answers
+ANTHROPIC_BASE_URL     where the Messages API is
+CLAW_MODEL             the model's name
+CLAW_HOME              where state is kept (default ~/.effect-claw)`
+
+const [command, ...rest] = process.argv.slice(2)
+
+const program = Effect.gen(function*() {
+  switch (command) {
+    case undefined: {
+      const { program } = yield* Effect.promise(() => import("./assistant.ts"))
+      return yield* program
+    }
+    case "team": {
+      const { program } = yield* Effect.promise(() => import("./team.ts"))
+      return rest.length === 0 ? yield* fail(`a question is missing\n\n${usage}`) : yield* program(rest.join(" "))
+    }
+    case "help":
+    case "--help":
+    case "-h":
+      return console.log(usage)
+    default:
+      return yield* fail(`there is no command "${command}"\n\n${usage}`)
+  }
+})
+
+const fail = (message: string) => Effect.fail({ message })
+
+/** A failure that was foreseen is one line; anything else is shown whole, for a report. */
+const report = (cause: Cause.Cause<{ readonly message: string }>) =>
+  Effect.sync(() => {
+    if (Cause.hasInterruptsOnly(cause)) return
+    const failures = cause.reasons.filter(Cause.isFailReason)
+    process.stderr.write(
+      failures.length > 0
+        ? failures.map(({ error }) => `effect-claw: ${error.message}\n`).join("")
+        : `${Cause.pretty(cause)}\n`
+    )
+  })
+
+program.pipe(
+  Effect.tapCause(report),
+  Effect.provide(Logger.layer([Logger.withConsoleError(Logger.formatSimple)])),
+  NodeRuntime.runMain({ disableErrorReporting: true })
+)
