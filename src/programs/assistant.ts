@@ -43,12 +43,15 @@ const assistant = Agent.make("assistant", {
   budget: { perDay: "5000000 tokens" }
 })
 
+/** A variable of the environment; an empty one is none. */
+const set = (name: string) => Effect.map(Config.option(Config.String(name)), Option.filter((value) => value !== ""))
+
 /** The folder that state is in: `$CLAW_HOME`, by default `~/.effect-claw`. */
-export const home = Config.String("CLAW_HOME").pipe(Config.withDefault(join(homedir(), ".effect-claw")))
+export const home = set("CLAW_HOME").pipe(Effect.map(Option.getOrElse(() => join(homedir(), ".effect-claw"))))
 
 /** Claude if there is a key, else the stand-in; and what to say about it in one line. */
 export const model = Effect.gen(function*() {
-  const key = yield* Config.option(Config.NonEmptyString("ANTHROPIC_API_KEY"))
+  const key = yield* set("ANTHROPIC_API_KEY")
   if (Option.isNone(key)) {
     return {
       layer: ModelOffline.layer,
@@ -56,7 +59,7 @@ export const model = Effect.gen(function*() {
         "Try: run: echo hello"
     }
   }
-  const name = yield* Config.String("CLAW_MODEL").pipe(Config.withDefault(ModelAnthropic.defaultModel))
+  const name = Option.getOrElse(yield* set("CLAW_MODEL"), () => ModelAnthropic.defaultModel)
   return { layer: ModelAnthropic.layerConfig(name), notice: `This is ${name}. /help lists the commands.` }
 })
 

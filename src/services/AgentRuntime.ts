@@ -182,15 +182,24 @@ export const layer = (
           yield* read
         })
 
+        const cut = Effect.suspend(() => {
+          const { turn } = Turn.mandate(entries)
+          return turn === undefined
+            ? Effect.void
+            : observe({ _tag: "TurnEnded", turn, ending: { _tag: "Stopped" }, outputs: [] })
+        })
+
         yield* read
-        while (true) {
-          const next = Turn.next(entries)
-          if (next._tag === "Rest") return
-          if (next._tag === "CallTools") yield* callTools(next)
-          // After an end, inputs that came meanwhile have woken this conversation again.
-          else if (yield* askModel(next.step)) return
-          else yield* read
-        }
+        yield* Effect.gen(function*() {
+          while (true) {
+            const next = Turn.next(entries)
+            if (next._tag === "Rest") return
+            if (next._tag === "CallTools") yield* callTools(next)
+            // After an end, inputs that came meanwhile have woken this conversation again.
+            else if (yield* askModel(next.step)) return
+            else yield* read
+          }
+        }).pipe(Effect.onInterrupt(() => cut))
       })
 
       return AgentRuntime.of({
@@ -200,7 +209,7 @@ export const layer = (
             onSome: (state) => {
               const ready = agents.get(state.agent)
               return ready === undefined
-                ? Effect.logError(`${conversation} waits for the agent ${state.agent}, which this claw does not have`)
+                ? Effect.logWarning(`${conversation} waits for the agent ${state.agent}, which this claw does not have`)
                 : runTurns(conversation, ready, observe)
             }
           }))

@@ -100,6 +100,8 @@ export const next = (entries: ReadonlyArray<Entry>): Next => {
       case "ModelAnswered":
         asked = true
         calls = toolCalls(event.content)
+        started.clear()
+        ended.clear()
         break
       case "ToolStarted":
         started.add(event.call)

@@ -7,6 +7,7 @@ import type * as Prompt from "effect/ai/Prompt"
 import type * as Response from "effect/ai/Response"
 import type * as Tool from "effect/ai/Tool"
 import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
 import * as Stream from "effect/Stream"
 import { toParts } from "./streamParts.ts"
 
@@ -39,7 +40,7 @@ const characters = (prompt: Prompt.Prompt): number =>
     0
   )
 
-const parts = (reply: Reply, request: Request, ordinal: number): Array<Response.StreamPartEncoded> => {
+const parts = (reply: Reply, request: Request, ordinal: string): Array<Response.StreamPartEncoded> => {
   const { calls = [], text = "" } = reply
   const input = reply.usage?.input ?? Math.ceil(characters(request.prompt) / 4)
   const output = reply.usage?.output ?? Math.ceil((text.length + JSON.stringify(calls).length) / 4)
@@ -74,12 +75,8 @@ const parts = (reply: Reply, request: Request, ordinal: number): Array<Response.
 export const makeModel = (
   respond: (request: Request) => Effect.Effect<Reply, AiError.AiError>
 ): Effect.Effect<LanguageModel.LanguageModel> => {
-  let asked = 0
   const answer = (request: Request) =>
-    Effect.suspend(() => {
-      const ordinal = ++asked
-      return Effect.map(respond(request), (reply) => parts(reply, request, ordinal))
-    })
+    Effect.zipWith(respond(request), Random.nextInt, (reply, ordinal) => parts(reply, request, ordinal.toString(36)))
   return LanguageModel.make({
     streamText: (request) => Stream.unwrap(Effect.map(answer(request), Stream.fromIterable)),
     generateText: (request) => Effect.map(answer(request), toParts)
