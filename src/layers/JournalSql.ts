@@ -12,6 +12,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as SqlError from "effect/sql/SqlError"
+import * as GroupCommit from "./internal/groupCommit.ts"
 import { EntryInvalid, Journal, JournalError, type PendingOutput, StoreFailed } from "../services/Journal.ts"
 import { AgentName, ConversationId, OutputId } from "../services/Message.ts"
 import { type Entry, Event, TurnId } from "../services/Turn.ts"
@@ -60,9 +61,10 @@ export const layer: Layer.Layer<Journal, never, SqlClient.SqlClient> = Layer.eff
     const sql = yield* SqlClient.SqlClient
 
     // Inside a transaction there is nothing to begin: a failure undoes all of it anyway.
+    const shared = yield* GroupCommit.make(sql)
     const transaction = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SqlError.SqlError, R> =>
       Effect.flatMap(Effect.serviceOption(sql.transactionService), (open) =>
-        Option.isSome(open) ? effect : sql.withTransaction(effect))
+        Option.isSome(open) ? effect : shared(effect))
 
     const toEntry = ({ at, event, position }: EntryRow) =>
       Effect.mapBoth(decode(event), {
@@ -187,7 +189,7 @@ export const layer: Layer.Layer<Journal, never, SqlClient.SqlClient> = Layer.eff
         yield* outcome === "retry"
           ? sql`UPDATE outputs SET attempts = attempts + 1 WHERE id = ${output}`
           : sql`UPDATE outputs SET status = ${outcome} WHERE id = ${output}`
-      }, Effect.mapError(failed("settle"))),
+      }, transaction, Effect.mapError(failed("settle"))),
 
       atomically: <A, E, R>(effect: Effect.Effect<A, E, R>) =>
         Effect.mapError(

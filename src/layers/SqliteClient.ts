@@ -64,7 +64,7 @@ const connect = Effect.fnUntraced(function*(config: SqliteClientConfig) {
       try: () => {
         const opened = new DatabaseSync(config.filename, { timeout: config.busyTimeoutMillis ?? 5000 })
         opened.exec(
-          `PRAGMA journal_mode = WAL; PRAGMA synchronous = ${config.synchronous ?? "FULL"}; PRAGMA foreign_keys = ON`
+          `PRAGMA journal_mode = WAL; PRAGMA synchronous = ${config.synchronous ?? "FULL"}; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY`
         )
         return opened
       },

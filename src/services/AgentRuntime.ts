@@ -54,7 +54,7 @@ export const layer = (
       const ledger = yield* Ledger
       const outbox = yield* Outbox
       const guard = yield* ToolGuard
-      const zone = yield* HomeZone
+      const clock = Transcript.clockIn(yield* HomeZone)
 
       const runTurns = Effect.fn("AgentRuntime.run")(function*(
         conversation: ConversationId,
@@ -107,7 +107,7 @@ export const layer = (
           const [turn, reserved] = yield* journal.atomically(Effect.gen(function*() {
             const turn = yield* journal.request(conversation, agent.name, step)
             yield* read
-            const prompt = Transcript.prompt({ system: systemPrompt(agent), entries, zone })
+            const prompt = Transcript.prompt({ system: systemPrompt(agent), entries, clock })
             const reserved = yield* onStore(ledger.reserve({
               turn,
               step,

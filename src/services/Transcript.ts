@@ -28,17 +28,21 @@ const clip = (text: string): string =>
     ? text
     : `${text.slice(0, inputLimit)}\n[${(text.length - inputLimit).toLocaleString("en-US")} characters more were cut]`
 
-const time = (at: number, zone: DateTime.TimeZone): string =>
-  DateTime.formatIntl(
-    DateTime.makeZonedUnsafe(at, { timeZone: zone }),
-    new Intl.DateTimeFormat("en-GB", {
-      dateStyle: "full",
-      timeStyle: "short",
-      timeZone: DateTime.zoneToString(zone)
-    })
-  )
+/** How times are shown in a zone: `Tue, Nov 24, 2026, 6:11 PM`. */
+export const clockIn = (zone: DateTime.TimeZone): (at: number) => string => {
+  const format = new Intl.DateTimeFormat("en-US", {
+    weekday: "short",
+    year: "numeric",
+    month: "short",
+    day: "numeric",
+    hour: "numeric",
+    minute: "2-digit",
+    timeZone: DateTime.zoneToString(zone)
+  })
+  return (at) => format.format(at).replaceAll("\u202f", " ")
+}
 
-const userMessage = ({ at, content, origin }: Input, zone: DateTime.TimeZone): Prompt.UserMessage => {
+const userMessage = ({ at, content, origin }: Input, clock: (at: number) => string): Prompt.UserMessage => {
   const [tag, attributes] = origin._tag === "Person"
     ? ["message", { from: origin.name ?? origin.sender }]
     : origin._tag === "Task"
@@ -46,7 +50,7 @@ const userMessage = ({ at, content, origin }: Input, zone: DateTime.TimeZone): P
     : ["brief", { from: origin.agent }]
   const parts: Content = content.map((part) =>
     part.type === "text"
-      ? Prompt.textPart({ text: wrap(tag, { ...attributes, time: time(at, zone) }, clip(part.text)) })
+      ? Prompt.textPart({ text: wrap(tag, { ...attributes, time: clock(at) }, clip(part.text)) })
       : part
   )
   return Prompt.userMessage({ content: parts })
@@ -56,7 +60,8 @@ const userMessage = ({ at, content, origin }: Input, zone: DateTime.TimeZone): P
 export const prompt = (options: {
   readonly system: string
   readonly entries: ReadonlyArray<Entry>
-  readonly zone: DateTime.TimeZone
+  /** Shows a time; see `clockIn`. */
+  readonly clock: (at: number) => string
 }): Prompt.Prompt => {
   const messages: Array<Prompt.Message> = [Prompt.systemMessage({ content: options.system })]
   let calls: ReadonlyArray<Prompt.ToolCallPart> = []
@@ -79,7 +84,7 @@ export const prompt = (options: {
   for (const { event } of options.entries) {
     switch (event._tag) {
       case "InputAccepted":
-        held.push(userMessage(event.input, options.zone))
+        held.push(userMessage(event.input, options.clock))
         break
       case "ModelAnswered":
         flush()

@@ -23,7 +23,7 @@ export const migrations = {
     ) WITHOUT ROWID`,
     `CREATE INDEX conversations_unfinished ON conversations (id) WHERE turn IS NOT NULL OR last_input > seen`,
     `CREATE TABLE entries (
-      position INTEGER PRIMARY KEY AUTOINCREMENT,
+      position INTEGER PRIMARY KEY,
       conversation TEXT NOT NULL,
       key TEXT,
       at INTEGER NOT NULL,
@@ -32,7 +32,7 @@ export const migrations = {
     `CREATE INDEX entries_conversation ON entries (conversation, position)`,
     `CREATE UNIQUE INDEX entries_key ON entries (conversation, key) WHERE key IS NOT NULL`,
     `CREATE TABLE outputs (
-      ordinal INTEGER PRIMARY KEY AUTOINCREMENT,
+      ordinal INTEGER PRIMARY KEY,
       id TEXT NOT NULL UNIQUE,
       conversation TEXT NOT NULL,
       text TEXT NOT NULL,
