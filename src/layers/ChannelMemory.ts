@@ -22,7 +22,9 @@ import {
 import type { TurnEvent } from "../services/Turn.ts"
 
 /** What a test says in a chat. Chat, sender and message id are made up where they are left out. */
-export interface Said extends Partial<Pick<InboundMessage, "direct" | "mentionsAgent" | "fromSelf" | "senderName" | "at">> {
+export interface Said extends Partial<
+  Pick<InboundMessage, "direct" | "mentionsAgent" | "fromSelf" | "senderName" | "at">
+> {
   readonly text: string
   readonly chat?: string
   readonly sender?: string
@@ -35,18 +37,21 @@ export interface Sent extends OutboundPart {
 }
 
 /** The other end of the channel. */
-export class ChannelMemory extends Context.Service<ChannelMemory, {
-  /** Writes a message into a chat. Returns when the claw has acknowledged it. */
-  readonly say: (message: string | Said) => Effect.Effect<void>
-  /** All that was sent, oldest first. */
-  readonly sent: Effect.Effect<ReadonlyArray<Sent>>
-  /** Waits until this many parts were sent, and returns all. */
-  readonly awaitSent: (count: number) => Effect.Effect<ReadonlyArray<Sent>>
-  /** Every event of every turn so far. */
-  readonly events: ReadonlyArray<{ readonly chat: ChatId; readonly event: TurnEvent }>
-  /** Closes the channel: there will be no more messages. */
-  readonly close: Effect.Effect<void>
-}>()("effect-claw/layers/ChannelMemory") {}
+export class ChannelMemory extends Context.Service<
+  ChannelMemory,
+  {
+    /** Writes a message into a chat. Returns when the claw has acknowledged it. */
+    readonly say: (message: string | Said) => Effect.Effect<void>
+    /** All that was sent, oldest first. */
+    readonly sent: Effect.Effect<ReadonlyArray<Sent>>
+    /** Waits until this many parts were sent, and returns all. */
+    readonly awaitSent: (count: number) => Effect.Effect<ReadonlyArray<Sent>>
+    /** Every event of every turn so far. */
+    readonly events: ReadonlyArray<{ readonly chat: ChatId; readonly event: TurnEvent }>
+    /** Closes the channel: there will be no more messages. */
+    readonly close: Effect.Effect<void>
+  }
+>()("effect-claw/layers/ChannelMemory") {}
 
 /** How the channel behaves. */
 export interface Options {
@@ -66,7 +71,7 @@ export interface Options {
 export const layer = (options: Options = {}): Layer.Layer<ChannelMemory, ChannelError, Channels> =>
   Layer.effect(
     ChannelMemory,
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const channels = yield* Channels
       const name = ChannelName.make(options.name ?? "memory")
       const owner = SenderId.make(options.owner ?? "owner")
@@ -91,7 +96,7 @@ export const layer = (options: Options = {}): Layer.Layer<ChannelMemory, Channel
       })
 
       return ChannelMemory.of({
-        say: Effect.fn("ChannelMemory.say")(function*(message) {
+        say: Effect.fn("ChannelMemory.say")(function* (message) {
           const said = typeof message === "string" ? { text: message } : message
           const { chat = "chat", id = `m${++messages}`, sender = owner, text, ...rest } = said
           const acknowledged = yield* Queue.make<void>()

@@ -42,11 +42,13 @@ const name = ChannelName.make("terminal")
 const owner = SenderId.make("owner")
 
 /** What both kinds of terminal have in common. */
-const describe = (chat: ChatId): Effect.Effect<{
+const describe = (
+  chat: ChatId
+): Effect.Effect<{
   readonly base: Pick<Channel, "name" | "owner" | "capabilities">
   readonly delivery: (line: string, ack?: Effect.Effect<void>) => Effect.Effect<InboundDelivery>
 }> =>
-  Effect.gen(function*() {
+  Effect.gen(function* () {
     // Message ids differ between runs, or the journal would take a new line for one it has.
     const run = `${yield* Clock.currentTimeMillis}-${(yield* Random.nextInt).toString(36)}`
     let lines = 0
@@ -92,12 +94,14 @@ const makePending = () => {
 }
 
 const summary = (tool: string, params: unknown): string => {
-  const detail = Predicate.isObject(params) ? Object.values(params).find((value) => typeof value === "string") : undefined
+  const detail = Predicate.isObject(params)
+    ? Object.values(params).find((value) => typeof value === "string")
+    : undefined
   return detail === undefined ? tool : `${tool}: ${detail.split("\n", 1)[0]}`
 }
 
 /** A person at a prompt. */
-const interactive = Effect.fnUntraced(function*(
+const interactive = Effect.fnUntraced(function* (
   input: ReadStream,
   output: WriteStream,
   chat: ChatId,
@@ -148,7 +152,7 @@ const interactive = Effect.fnUntraced(function*(
     return Effect.andThen(FiberHandle.clear(spinner), Effect.sync(screen.prompt))
   })
 
-  const follow = Effect.fnUntraced(function*(event: TurnEvent) {
+  const follow = Effect.fnUntraced(function* (event: TurnEvent) {
     if (event._tag === "TurnBegan") {
       running = true
       watched = typed
@@ -195,7 +199,7 @@ const interactive = Effect.fnUntraced(function*(
 })
 
 /** A pipe: each line is answered before the next is taken. */
-const piped = Effect.fnUntraced(function*(
+const piped = Effect.fnUntraced(function* (
   input: Readable,
   output: Writable,
   chat: ChatId,
@@ -206,13 +210,15 @@ const piped = Effect.fnUntraced(function*(
   const pending = makePending()
   const done = Queue.offer(answered, undefined)
   // Opened when it is read: lines that come before there is a reader are lost.
-  const lines = Stream.unwrap(Effect.map(
-    Effect.acquireRelease(
-      Effect.sync(() => createInterface({ input, crlfDelay: Infinity, terminal: false })),
-      (opened) => Effect.sync(() => opened.close())
-    ),
-    (opened) => Stream.fromAsyncIterable(opened, (cause) => cause)
-  ))
+  const lines = Stream.unwrap(
+    Effect.map(
+      Effect.acquireRelease(
+        Effect.sync(() => createInterface({ input, crlfDelay: Infinity, terminal: false })),
+        (opened) => Effect.sync(() => opened.close())
+      ),
+      (opened) => Stream.fromAsyncIterable(opened, (cause) => cause)
+    )
+  )
   // A reader that has gone away is no reason to leave a turn half done.
   const ignoreClosed = () => {}
   output.on("error", ignoreClosed)
@@ -227,21 +233,26 @@ const piped = Effect.fnUntraced(function*(
       Stream.orDie,
       Stream.filter((line) => line.trim() !== ""),
       Stream.mapEffect((line) => delivery(line)),
-      Stream.flatMap((next) =>
-        Stream.concat(
-          Stream.fromEffect(Effect.sync(() => {
-            current = next.message.id
-            return next
-          }).pipe(Effect.tap(Queue.clear(answered)))),
-          Stream.fromEffectDrain(Queue.take(answered))
-        ), { bufferSize: 1 })
+      Stream.flatMap(
+        (next) =>
+          Stream.concat(
+            Stream.fromEffect(
+              Effect.sync(() => {
+                current = next.message.id
+                return next
+              }).pipe(Effect.tap(Queue.clear(answered)))
+            ),
+            Stream.fromEffectDrain(Queue.take(answered))
+          ),
+        { bufferSize: 1 }
+      )
     ),
     send: (_chat, { id, text }) =>
       Effect.callback<void>((resume) => void output.write(`${text}\n`, () => resume(Effect.void))).pipe(
-        Effect.andThen(Effect.suspend(() => pending.onSent(id) || isCommand(id, current) ? done : Effect.void))
+        Effect.andThen(Effect.suspend(() => (pending.onSent(id) || isCommand(id, current) ? done : Effect.void)))
       ),
     follow: (_chat, event) =>
-      Effect.suspend(() => event._tag === "TurnEnded" && pending.onEnded(event.outputs) ? done : Effect.void)
+      Effect.suspend(() => (event._tag === "TurnEnded" && pending.onEnded(event.outputs) ? done : Effect.void))
   }
   const print = (text: string) => void process.stderr.write(`${text}\n`)
   if (greeting !== undefined) print(greeting)
@@ -255,11 +266,9 @@ const logger = (print: (text: string) => void) =>
     print(logLevel === "Info" ? text : `[${logLevel.toLowerCase()}] ${text}`)
   })
 
-const make = (options: Options): Effect.Effect<
-  { readonly channel: Channel; readonly print: (text: string) => void },
-  never,
-  Scope.Scope
-> => {
+const make = (
+  options: Options
+): Effect.Effect<{ readonly channel: Channel; readonly print: (text: string) => void }, never, Scope.Scope> => {
   const { chat = "local", greeting, input = process.stdin, output = process.stdout } = options
   return input instanceof ReadStream && output instanceof WriteStream
     ? interactive(input, output, ChatId.make(chat), greeting)
@@ -273,9 +282,11 @@ const make = (options: Options): Effect.Effect<
  * release the terminal is as it was.
  */
 export const layer = (options: Options = {}): Layer.Layer<never, ChannelError, Channels> =>
-  Layer.unwrap(Effect.gen(function*() {
-    const channels = yield* Channels
-    const { channel, print } = yield* make(options)
-    yield* channels.register(channel)
-    return Logger.layer([logger(print)])
-  }))
+  Layer.unwrap(
+    Effect.gen(function* () {
+      const channels = yield* Channels
+      const { channel, print } = yield* make(options)
+      yield* channels.register(channel)
+      return Logger.layer([logger(print)])
+    })
+  )

@@ -30,7 +30,7 @@ export interface Options {
 export const layer = (options: Options = {}): Layer.Layer<Conversations, never, Journal> =>
   Layer.effect(
     Conversations,
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const journal = yield* Journal
       const permits = yield* Semaphore.make(options.turnsAtOnce ?? 8)
       const served = yield* Deferred.make<(conversation: ConversationId) => Effect.Effect<void, JournalError>>()
@@ -56,20 +56,20 @@ export const layer = (options: Options = {}): Layer.Layer<Conversations, never, 
 
       // Closing is no stopping: what is cut by it stays open. Runs before the actors' own finalizer.
       let closing = false
-      yield* Effect.addFinalizer(() => Effect.sync(() => closing = true))
+      yield* Effect.addFinalizer(() => Effect.sync(() => (closing = true)))
 
       return Conversations.of({
-        serve: Effect.fn("Conversations.serve")(function*(run) {
+        serve: Effect.fn("Conversations.serve")(function* (run) {
           yield* Deferred.succeed(served, run)
           yield* Effect.flatMap(journal.unfinished, Effect.forEach(actors.tell, { discard: true }))
         }),
-        deliver: Effect.fn("Conversations.deliver")(function*(delivery) {
+        deliver: Effect.fn("Conversations.deliver")(function* (delivery) {
           const isNew = yield* journal.accept(delivery)
           yield* actors.tell(delivery.conversation)
           return isNew
         }),
         wake: actors.tell,
-        stop: Effect.fn("Conversations.stop")(function*(conversation) {
+        stop: Effect.fn("Conversations.stop")(function* (conversation) {
           const stopped = yield* actors.stop(conversation)
           if (stopped && !closing) {
             yield* journal.record({ conversation, events: [], ending: { _tag: "Stopped" } })

@@ -26,7 +26,7 @@ const decode = Schema.decodeUnknownEffect(Schema.fromJsonString(Event))
 /** What to do about a store that does not answer, by the reason that SQL gives. */
 const advice = (error: SqlError.SqlError): string => {
   const cause = error.reason.cause
-  const detail = cause instanceof Error ? cause.message : error.reason.message ?? error.reason._tag
+  const detail = cause instanceof Error ? cause.message : (error.reason.message ?? error.reason._tag)
   if (/full/i.test(detail)) return `${detail}: make room on the disk; what was not stored is asked for again`
   if (/locked|busy/i.test(detail)) return `${detail}: another program holds the database`
   if (/malformed|not a database/i.test(detail)) {
@@ -57,78 +57,101 @@ interface EntryRow {
  */
 export const layer: Layer.Layer<Journal, never, SqlClient.SqlClient> = Layer.effect(
   Journal,
-  Effect.gen(function*() {
+  Effect.gen(function* () {
     const sql = yield* SqlClient.SqlClient
 
     // Inside a transaction there is nothing to begin: a failure undoes all of it anyway.
     const shared = yield* GroupCommit.make(sql)
     const transaction = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SqlError.SqlError, R> =>
       Effect.flatMap(Effect.serviceOption(sql.transactionService), (open) =>
-        Option.isSome(open) ? effect : shared(effect))
+        Option.isSome(open) ? effect : shared(effect)
+      )
 
     const toEntry = ({ at, event, position }: EntryRow) =>
       Effect.mapBoth(decode(event), {
         onSuccess: (decoded): Entry => ({ position, at, event: decoded }),
         onFailure: (error) =>
-          new JournalError({ operation: "read", reason: new EntryInvalid({ detail: `entry ${position}: ${error.message}` }) })
+          new JournalError({
+            operation: "read",
+            reason: new EntryInvalid({ detail: `entry ${position}: ${error.message}` })
+          })
       })
 
-    const append = Effect.fnUntraced(function*(conversation: ConversationId, events: Arr.NonEmptyReadonlyArray<Event>) {
+    const append = Effect.fnUntraced(function* (
+      conversation: ConversationId,
+      events: Arr.NonEmptyReadonlyArray<Event>
+    ) {
       const at = yield* Clock.currentTimeMillis
       const rows = yield* Effect.forEach(events, (event) =>
-        Effect.map(encode(event), (written) => ({ conversation, at, event: written })))
-      const inserted = yield* sql<{ position: number }>`INSERT INTO entries ${sql.insert(rows)} RETURNING position`
+        Effect.map(encode(event), (written) => ({ conversation, at, event: written }))
+      )
+      const inserted = yield* sql<{
+        position: number
+      }>`INSERT INTO entries ${sql.insert(rows)} RETURNING position`
       return Math.max(...inserted.map(({ position }) => position))
     })
 
     return Journal.of({
-      accept: Effect.fn("Journal.accept")(function*({ agent, conversation, input, key }) {
-        const at = yield* Clock.currentTimeMillis
-        const event = yield* encode({ _tag: "InputAccepted", input })
-        return yield* transaction(Effect.gen(function*() {
-          const [row] = yield* sql<{ position: number }>`
+      accept: Effect.fn("Journal.accept")(
+        function* ({ agent, conversation, input, key }) {
+          const at = yield* Clock.currentTimeMillis
+          const event = yield* encode({ _tag: "InputAccepted", input })
+          return yield* transaction(
+            Effect.gen(function* () {
+              const [row] = yield* sql<{ position: number }>`
             INSERT INTO entries ${sql.insert({ conversation, key, at, event })}
             ON CONFLICT DO NOTHING RETURNING position`
-          if (row === undefined) return false
-          yield* sql`
+              if (row === undefined) return false
+              yield* sql`
             INSERT INTO conversations ${sql.insert({ id: conversation, agent, last_input: row.position })}
             ON CONFLICT (id) DO UPDATE SET agent = excluded.agent, last_input = excluded.last_input`
-          return true
-        }))
-      }, Effect.mapError(failed("accept"))),
+              return true
+            })
+          )
+        },
+        Effect.mapError(failed("accept"))
+      ),
 
-      request: Effect.fn("Journal.request")(function*(conversation, agent, step) {
-        const position = yield* append(conversation, [{ _tag: "ModelRequested", step, agent }])
-        const [row] = yield* sql<{ turn: number }>`
+      request: Effect.fn("Journal.request")(
+        function* (conversation, agent, step) {
+          const position = yield* append(conversation, [{ _tag: "ModelRequested", step, agent }])
+          const [row] = yield* sql<{ turn: number }>`
           UPDATE conversations SET seen = ${position}, turn = COALESCE(turn, ${position})
           WHERE id = ${conversation} RETURNING turn`
-        return TurnId.make(row?.turn ?? position)
-      }, transaction, Effect.mapError(failed("request"))),
+          return TurnId.make(row?.turn ?? position)
+        },
+        transaction,
+        Effect.mapError(failed("request"))
+      ),
 
-      record: Effect.fn("Journal.record")(function*({ conversation, ending, events, outputs = [] }) {
-        if (Arr.isReadonlyArrayNonEmpty(events)) {
-          const position = yield* append(conversation, events)
-          if (events.some(({ _tag }) => _tag === "ConversationReset")) {
-            yield* sql`UPDATE conversations SET beginning = ${position}, seen = ${position} WHERE id = ${conversation}`
+      record: Effect.fn("Journal.record")(
+        function* ({ conversation, ending, events, outputs = [] }) {
+          if (Arr.isReadonlyArrayNonEmpty(events)) {
+            const position = yield* append(conversation, events)
+            if (events.some(({ _tag }) => _tag === "ConversationReset")) {
+              yield* sql`UPDATE conversations SET beginning = ${position}, seen = ${position} WHERE id = ${conversation}`
+            }
           }
-        }
-        if (Arr.isReadonlyArrayNonEmpty(outputs)) {
-          const rows = Arr.map(outputs, ({ id, text }) => ({ id, conversation, text }))
-          yield* sql`INSERT INTO outputs ${sql.insert(rows)} ON CONFLICT (id) DO NOTHING`
-        }
-        if (ending === undefined) return false
-        if (ending._tag === "Done") {
-          const [unseen] = yield* sql`SELECT 1 FROM conversations WHERE id = ${conversation} AND last_input > seen`
-          if (unseen !== undefined) return false
-        }
-        const position = yield* append(conversation, [{ _tag: "TurnEnded", ending }])
-        yield* ending._tag === "Stopped"
-          ? sql`UPDATE conversations SET turn = NULL, seen = ${position} WHERE id = ${conversation}`
-          : sql`UPDATE conversations SET turn = NULL WHERE id = ${conversation}`
-        return true
-      }, transaction, Effect.mapError(failed("record"))),
+          if (Arr.isReadonlyArrayNonEmpty(outputs)) {
+            const rows = Arr.map(outputs, ({ id, text }) => ({ id, conversation, text }))
+            yield* sql`INSERT INTO outputs ${sql.insert(rows)} ON CONFLICT (id) DO NOTHING`
+          }
+          if (ending === undefined) return false
+          if (ending._tag === "Done") {
+            const [unseen] = yield* sql`SELECT 1 FROM conversations WHERE id = ${conversation} AND last_input > seen`
+            if (unseen !== undefined) return false
+          }
+          const position = yield* append(conversation, [{ _tag: "TurnEnded", ending }])
+          yield* ending._tag === "Stopped"
+            ? sql`UPDATE conversations SET turn = NULL, seen = ${position} WHERE id = ${conversation}`
+            : sql`UPDATE conversations SET turn = NULL WHERE id = ${conversation}`
+          return true
+        },
+        transaction,
+        Effect.mapError(failed("record"))
+      ),
 
-      entries: Effect.fn("Journal.entries")(function*(conversation, after) {
+      entries: Effect.fn("Journal.entries")(function* (conversation, after) {
         const rows = yield* sql<EntryRow>`
           SELECT position, at, event FROM entries
           WHERE conversation = ${conversation} AND position > ${after}
@@ -141,7 +164,7 @@ export const layer: Layer.Layer<Journal, never, SqlClient.SqlClient> = Layer.eff
         return entries.slice(begin)
       }),
 
-      outcome: Effect.fn("Journal.outcome")(function*(conversation, key) {
+      outcome: Effect.fn("Journal.outcome")(function* (conversation, key) {
         const rows = yield* sql<EntryRow>`
           SELECT position, at, event FROM entries WHERE conversation = ${conversation} AND position >
           (SELECT position FROM entries WHERE conversation = ${conversation} AND key = ${key})
@@ -158,43 +181,56 @@ export const layer: Layer.Layer<Journal, never, SqlClient.SqlClient> = Layer.eff
         return Option.none()
       }),
 
-      state: Effect.fn("Journal.state")(function*(conversation) {
-        const [row] = yield* sql<{ agent: string; unfinished: number }>`
+      state: Effect.fn("Journal.state")(
+        function* (conversation) {
+          const [row] = yield* sql<{ agent: string; unfinished: number }>`
           SELECT agent, (turn IS NOT NULL OR last_input > seen) AS unfinished FROM conversations
           WHERE id = ${conversation}`
-        return Option.map(Option.fromUndefinedOr(row), ({ agent, unfinished }) => ({
-          agent: AgentName.make(agent),
-          unfinished: unfinished === 1
-        }))
-      }, Effect.mapError(failed("read"))),
+          return Option.map(Option.fromUndefinedOr(row), ({ agent, unfinished }) => ({
+            agent: AgentName.make(agent),
+            unfinished: unfinished === 1
+          }))
+        },
+        Effect.mapError(failed("read"))
+      ),
 
-      unfinished: sql<{ id: string }>`SELECT id FROM conversations WHERE turn IS NOT NULL OR last_input > seen`.pipe(
+      unfinished: sql<{
+        id: string
+      }>`SELECT id FROM conversations WHERE turn IS NOT NULL OR last_input > seen`.pipe(
         Effect.map((rows) => rows.map(({ id }) => ConversationId.make(id))),
         Effect.mapError(failed("read"))
       ),
 
-      outbox: Effect.fn("Journal.outbox")(function*(conversation) {
-        const rows = yield* sql<{ id: string; text: string; attempts: number }>`
+      outbox: Effect.fn("Journal.outbox")(
+        function* (conversation) {
+          const rows = yield* sql<{ id: string; text: string; attempts: number }>`
           SELECT id, text, attempts FROM outputs
           WHERE conversation = ${conversation} AND status = 'pending' ORDER BY ordinal`
-        return rows.map((row): PendingOutput => ({ ...row, conversation, id: OutputId.make(row.id) }))
-      }, Effect.mapError(failed("read"))),
+          return rows.map((row): PendingOutput => ({ ...row, conversation, id: OutputId.make(row.id) }))
+        },
+        Effect.mapError(failed("read"))
+      ),
 
-      unsent: sql<{ conversation: string }>`SELECT DISTINCT conversation FROM outputs WHERE status = 'pending'`.pipe(
+      unsent: sql<{
+        conversation: string
+      }>`SELECT DISTINCT conversation FROM outputs WHERE status = 'pending'`.pipe(
         Effect.map((rows) => rows.map((row) => ConversationId.make(row.conversation))),
         Effect.mapError(failed("read"))
       ),
 
-      settle: Effect.fn("Journal.settle")(function*(output, outcome) {
-        yield* outcome === "retry"
-          ? sql`UPDATE outputs SET attempts = attempts + 1 WHERE id = ${output}`
-          : sql`UPDATE outputs SET status = ${outcome} WHERE id = ${output}`
-      }, transaction, Effect.mapError(failed("settle"))),
+      settle: Effect.fn("Journal.settle")(
+        function* (output, outcome) {
+          yield* outcome === "retry"
+            ? sql`UPDATE outputs SET attempts = attempts + 1 WHERE id = ${output}`
+            : sql`UPDATE outputs SET status = ${outcome} WHERE id = ${output}`
+        },
+        transaction,
+        Effect.mapError(failed("settle"))
+      ),
 
       atomically: <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-        Effect.mapError(
-          transaction(Effect.mapError(effect, (error) => new Inner(error))),
-          (error) => error instanceof Inner ? error.error : failed("commit")(error)
+        Effect.mapError(transaction(Effect.mapError(effect, (error) => new Inner(error))), (error) =>
+          error instanceof Inner ? error.error : failed("commit")(error)
         )
     })
   })

@@ -22,11 +22,11 @@ const booksFailed = (cause: SqlError.SqlError) =>
  */
 export const layer: Layer.Layer<Ledger, never, SqlClient.SqlClient> = Layer.effect(
   Ledger,
-  Effect.gen(function*() {
+  Effect.gen(function* () {
     const sql = yield* SqlClient.SqlClient
     const zone = yield* HomeZone
 
-    const check = Effect.fnUntraced(function*(
+    const check = Effect.fnUntraced(function* (
       call: Reservation,
       period: "day" | "turn",
       written: Budget.AmountInput,
@@ -34,7 +34,9 @@ export const layer: Layer.Layer<Ledger, never, SqlClient.SqlClient> = Layer.effe
     ) {
       const budget = Budget.amount(written)
       const now = yield* Clock.currentTimeMillis
-      const midnight = DateTime.toEpochMillis(DateTime.startOf(DateTime.makeZonedUnsafe(now, { timeZone: zone }), "day"))
+      const midnight = DateTime.toEpochMillis(
+        DateTime.startOf(DateTime.makeZonedUnsafe(now, { timeZone: zone }), "day")
+      )
       const column = sql.literal(
         budget.unit === "microdollars"
           ? "microdollars"
@@ -42,10 +44,8 @@ export const layer: Layer.Layer<Ledger, never, SqlClient.SqlClient> = Layer.effe
       )
       const [row] = yield* sql<{ spent: number }>`
         SELECT COALESCE(SUM(${column}), 0) AS spent FROM calls WHERE NOT (turn = ${call.turn} AND step = ${call.step}) AND ${
-        period === "day"
-          ? sql.and([sql`agent = ${call.agent}`, sql`at >= ${midnight}`])
-          : sql`turn = ${call.turn}`
-      }`.pipe(Effect.mapError(booksFailed))
+          period === "day" ? sql.and([sql`agent = ${call.agent}`, sql`at >= ${midnight}`]) : sql`turn = ${call.turn}`
+        }`.pipe(Effect.mapError(booksFailed))
       const spent = row?.spent ?? 0
       const asked = budget.unit === "microdollars" ? microdollars : call.tokens
       if (spent + asked > budget.value) {
@@ -53,16 +53,17 @@ export const layer: Layer.Layer<Ledger, never, SqlClient.SqlClient> = Layer.effe
           reason: new BudgetExceeded({
             period,
             budget: written,
-            spent: `${Budget.format({ ...budget, value: spent })} spent, the next call may take ${
-              Budget.format({ ...budget, value: asked })
-            }`
+            spent: `${Budget.format({ ...budget, value: spent })} spent, the next call may take ${Budget.format({
+              ...budget,
+              value: asked
+            })}`
           })
         })
       }
     })
 
     return Ledger.of({
-      reserve: Effect.fn("Ledger.reserve")(function*(call) {
+      reserve: Effect.fn("Ledger.reserve")(function* (call) {
         const { perDay, perTurn } = call.budget
         // All of it at the dearest rate: what is reserved is never less than what is booked.
         const rate = call.price === undefined ? 0 : Math.max(...Object.values(call.price))
@@ -71,8 +72,7 @@ export const layer: Layer.Layer<Ledger, never, SqlClient.SqlClient> = Layer.effe
         if (perTurn !== undefined) yield* check(call, "turn", perTurn, microdollars)
         const at = yield* Clock.currentTimeMillis
         yield* sql`
-          INSERT INTO calls ${
-          sql.insert({
+          INSERT INTO calls ${sql.insert({
             turn: call.turn,
             step: call.step,
             at,
@@ -82,12 +82,11 @@ export const layer: Layer.Layer<Ledger, never, SqlClient.SqlClient> = Layer.effe
             model: call.model,
             input_tokens: call.tokens,
             microdollars
-          })
-        } ON CONFLICT (turn, step) DO UPDATE SET at = excluded.at, booked = 0, input_tokens = excluded.input_tokens,
+          })} ON CONFLICT (turn, step) DO UPDATE SET at = excluded.at, booked = 0, input_tokens = excluded.input_tokens,
           microdollars = excluded.microdollars`.pipe(Effect.mapError(booksFailed))
       }),
 
-      book: Effect.fn("Ledger.book")(function*({ price, step, turn, usage }) {
+      book: Effect.fn("Ledger.book")(function* ({ price, step, turn, usage }) {
         const { inputTokens, outputTokens } = usage
         const cacheRead = inputTokens.cacheRead ?? 0
         const cacheWrite = inputTokens.cacheWrite ?? 0
@@ -98,7 +97,7 @@ export const layer: Layer.Layer<Ledger, never, SqlClient.SqlClient> = Layer.effe
           WHERE turn = ${turn} AND step = ${step}`
       }, Effect.mapError(booksFailed)),
 
-      spent: Effect.fn("Ledger.spent")(function*(by) {
+      spent: Effect.fn("Ledger.spent")(function* (by) {
         const conditions = [
           ...(by.agent === undefined ? [] : [sql`agent = ${by.agent}`]),
           ...(by.conversation === undefined ? [] : [sql`conversation = ${by.conversation}`]),

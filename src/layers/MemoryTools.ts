@@ -62,7 +62,9 @@ const scopeOf = (turn: CurrentTurn["Service"], about: typeof About.Type): Memory
 const show = (entries: ReadonlyArray<MemoryEntry>): string =>
   entries.length === 0
     ? "[nothing]"
-    : entries.map(({ at, id, text }) => `${id}. ${text} (${DateTime.formatIsoDateUtc(DateTime.makeUnsafe(at))})`).join("\n")
+    : entries
+        .map(({ at, id, text }) => `${id}. ${text} (${DateTime.formatIsoDateUtc(DateTime.makeUnsafe(at))})`)
+        .join("\n")
 
 /** `remember`, `recall`, `forget`. Requires `Memory`. */
 export const MemoryTools = withHandlers(
@@ -70,19 +72,20 @@ export const MemoryTools = withHandlers(
   Effect.map(Memory, (memory) =>
     toolkit.of({
       remember: ({ about = "sender", text }) =>
-        Effect.gen(function*() {
+        Effect.gen(function* () {
           const { id } = yield* memory.remember(scopeOf(yield* CurrentTurn, about), text)
           return `remembered as ${id}`
         }),
       recall: ({ query }) =>
-        Effect.gen(function*() {
+        Effect.gen(function* () {
           const scopes = visible(yield* CurrentTurn)
           return show(yield* query === undefined ? memory.list(scopes, 20) : memory.recall(scopes, query))
         }),
       forget: ({ id }) =>
-        Effect.gen(function*() {
+        Effect.gen(function* () {
           const found = yield* memory.forget(visible(yield* CurrentTurn), id)
           return found ? `forgot ${id}` : `there is no memory ${id} here`
         })
-    }))
+    })
+  )
 )

@@ -66,7 +66,7 @@ const retryAfterOf = (headers: Headers | undefined): Duration.Duration | undefin
   return Number.isFinite(seconds) ? Duration.seconds(Math.max(0, seconds)) : undefined
 }
 
-const field = (cause: unknown, name: string): unknown => Predicate.hasProperty(cause, name) ? cause[name] : undefined
+const field = (cause: unknown, name: string): unknown => (Predicate.hasProperty(cause, name) ? cause[name] : undefined)
 
 /** What went wrong, by the API's status and error type. Names of the SDK's classes are not relied on. */
 const reasonOf = (cause: unknown): AiError.AiErrorReason => {
@@ -74,10 +74,8 @@ const reasonOf = (cause: unknown): AiError.AiErrorReason => {
   const status = field(cause, "status")
   const type = field(cause, "type")
   const retryAfter = Predicate.isObject(cause) ? retryAfterOf(headersOf(cause)) : undefined
-  if (status === undefined && type === undefined || type === null && status === undefined) {
-    return cause instanceof SyntaxError
-      ? new AiError.InvalidOutputError({ description })
-      : networkError(description)
+  if ((status === undefined && type === undefined) || (type === null && status === undefined)) {
+    return cause instanceof SyntaxError ? new AiError.InvalidOutputError({ description }) : networkError(description)
   }
   if (status === 402 || type === "billing_error" || /credit balance/i.test(description)) {
     return new AiError.QuotaExhaustedError({})
@@ -95,7 +93,12 @@ const reasonOf = (cause: unknown): AiError.AiErrorReason => {
   if (status === 429 || type === "rate_limit_error" || retryAfter !== undefined) {
     return new AiError.RateLimitError(retryAfter === undefined ? {} : { retryAfter })
   }
-  if (status === 408 || status === 409 || typeof status === "number" && status >= 500 || typeof status !== "number" && type !== "invalid_request_error") {
+  if (
+    status === 408 ||
+    status === 409 ||
+    (typeof status === "number" && status >= 500) ||
+    (typeof status !== "number" && type !== "invalid_request_error")
+  ) {
     return new AiError.InternalProviderError({ description })
   }
   return new AiError.InvalidRequestError({ description })
@@ -107,7 +110,7 @@ const networkError = (description: string) =>
 const fail = (reason: AiError.AiErrorReason): AiError.AiError =>
   AiError.make({ module: "ModelAnthropic", method: "streamText", reason })
 
-const make = Effect.fnUntraced(function*(options: Options) {
+const make = Effect.fnUntraced(function* (options: Options) {
   const settings = {
     model: options.model ?? defaultModel,
     maxTokens: options.maxTokens ?? 16_384,
@@ -116,45 +119,55 @@ const make = Effect.fnUntraced(function*(options: Options) {
   const idleTimeout = options.idleTimeout ?? "90 seconds"
 
   // The SDK takes a while to load. It is not waited for until the first call.
-  const client = yield* Effect.cached(Effect.promise(async () => {
-    const { default: Anthropic } = await import("@anthropic-ai/sdk")
-    return new Anthropic({
-      apiKey: Redacted.value(options.apiKey),
-      baseURL: options.baseUrl ?? null,
-      maxRetries: 0,
-      logLevel: "off",
-      openTelemetry: false
+  const client = yield* Effect.cached(
+    Effect.promise(async () => {
+      const { default: Anthropic } = await import("@anthropic-ai/sdk")
+      return new Anthropic({
+        apiKey: Redacted.value(options.apiKey),
+        baseURL: options.baseUrl ?? null,
+        maxRetries: 0,
+        logLevel: "off",
+        openTelemetry: false
+      })
     })
-  }))
+  )
   yield* Effect.forkScoped(client)
 
-  const streamText = (request: LanguageModel.ProviderOptions): Stream.Stream<Response.StreamPartEncoded, AiError.AiError> =>
-    Stream.unwrap(Effect.gen(function*() {
-      const sdk = yield* client
-      const controller = yield* Effect.acquireRelease(
-        Effect.sync(() => new AbortController()),
-        (opened) => Effect.sync(() => opened.abort())
-      )
-      const events = yield* Effect.tryPromise({
-        try: () => sdk.messages.create(Messages.request(request, settings), { signal: controller.signal }),
-        catch: (cause) => fail(reasonOf(cause))
-      }).pipe(Effect.timeoutOrElse({
-        duration: idleTimeout,
-        orElse: () => Effect.fail(fail(networkError("the provider did not answer in time")))
-      }))
-      const progress = Messages.begin()
-      return Stream.fromAsyncIterable(events, (cause) => fail(reasonOf(cause))).pipe(
-        Stream.timeoutOrElse({
-          duration: idleTimeout,
-          orElse: () => Stream.fail(fail(networkError("the stream was silent for too long")))
-        }),
-        Stream.map((event) => Messages.parts(progress, event)),
-        Stream.flattenIterable,
-        Stream.concat(Stream.suspend(() =>
-          progress.finished ? Stream.empty : Stream.fail(fail(networkError("the stream was cut off")))
-        ))
-      )
-    }))
+  const streamText = (
+    request: LanguageModel.ProviderOptions
+  ): Stream.Stream<Response.StreamPartEncoded, AiError.AiError> =>
+    Stream.unwrap(
+      Effect.gen(function* () {
+        const sdk = yield* client
+        const controller = yield* Effect.acquireRelease(
+          Effect.sync(() => new AbortController()),
+          (opened) => Effect.sync(() => opened.abort())
+        )
+        const events = yield* Effect.tryPromise({
+          try: () => sdk.messages.create(Messages.request(request, settings), { signal: controller.signal }),
+          catch: (cause) => fail(reasonOf(cause))
+        }).pipe(
+          Effect.timeoutOrElse({
+            duration: idleTimeout,
+            orElse: () => Effect.fail(fail(networkError("the provider did not answer in time")))
+          })
+        )
+        const progress = Messages.begin()
+        return Stream.fromAsyncIterable(events, (cause) => fail(reasonOf(cause))).pipe(
+          Stream.timeoutOrElse({
+            duration: idleTimeout,
+            orElse: () => Stream.fail(fail(networkError("the stream was silent for too long")))
+          }),
+          Stream.map((event) => Messages.parts(progress, event)),
+          Stream.flattenIterable,
+          Stream.concat(
+            Stream.suspend(() =>
+              progress.finished ? Stream.empty : Stream.fail(fail(networkError("the stream was cut off")))
+            )
+          )
+        )
+      })
+    )
 
   return yield* LanguageModel.make({
     streamText,
@@ -190,14 +203,16 @@ export const layerConfig = (
   model?: string,
   options?: Omit<Options, "apiKey" | "baseUrl" | "model">
 ): Layer.Layer<LanguageModel.LanguageModel, Config.ConfigError> =>
-  Layer.unwrap(Effect.gen(function*() {
-    const apiKey = yield* Config.Redacted("ANTHROPIC_API_KEY")
-    const baseUrl = yield* Config.option(Config.String("ANTHROPIC_BASE_URL"))
-    const named = yield* Config.String("CLAW_MODEL").pipe(Config.withDefault(defaultModel))
-    return layer({
-      ...options,
-      apiKey,
-      model: model ?? named,
-      ...(Option.isSome(baseUrl) ? { baseUrl: baseUrl.value } : {})
+  Layer.unwrap(
+    Effect.gen(function* () {
+      const apiKey = yield* Config.Redacted("ANTHROPIC_API_KEY")
+      const baseUrl = yield* Config.option(Config.String("ANTHROPIC_BASE_URL"))
+      const named = yield* Config.String("CLAW_MODEL").pipe(Config.withDefault(defaultModel))
+      return layer({
+        ...options,
+        apiKey,
+        model: model ?? named,
+        ...(Option.isSome(baseUrl) ? { baseUrl: baseUrl.value } : {})
+      })
     })
-  }))
+  )

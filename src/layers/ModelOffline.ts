@@ -22,25 +22,50 @@ export const help = `I am a rule-following stand-in, not a language model. I und
 Set ANTHROPIC_API_KEY to talk to Claude instead.`
 
 const numbers: Readonly<Record<string, number>> = {
-  a: 1, an: 1, one: 1, two: 2, three: 3, four: 4, five: 5, six: 6, seven: 7, eight: 8, nine: 9, ten: 10,
-  eleven: 11, twelve: 12, fifteen: 15, twenty: 20, thirty: 30, sixty: 60
+  a: 1,
+  an: 1,
+  one: 1,
+  two: 2,
+  three: 3,
+  four: 4,
+  five: 5,
+  six: 6,
+  seven: 7,
+  eight: 8,
+  nine: 9,
+  ten: 10,
+  eleven: 11,
+  twelve: 12,
+  fifteen: 15,
+  twenty: 20,
+  thirty: 30,
+  sixty: 60
 }
 const units: Readonly<Record<string, number>> = { second: 1, minute: 60, hour: 3600, day: 86_400 }
 const days: Readonly<Record<string, string>> = {
-  day: "*", weekday: "1-5", monday: "1", tuesday: "2", wednesday: "3", thursday: "4", friday: "5", saturday: "6",
+  day: "*",
+  weekday: "1-5",
+  monday: "1",
+  tuesday: "2",
+  wednesday: "3",
+  thursday: "4",
+  friday: "5",
+  saturday: "6",
   sunday: "0"
 }
 
 const number = (word: string): number => numbers[word.toLowerCase()] ?? Number(word)
 
-const seconds = (amount: string, unit: string): number => Math.round(number(amount) * (units[unit.toLowerCase()] ?? NaN))
+const seconds = (amount: string, unit: string): number =>
+  Math.round(number(amount) * (units[unit.toLowerCase()] ?? NaN))
 
 /** "8", "eight", "8:30", "8 pm" as a cron expression's minutes and hours. */
 const clock = (time: string): string | undefined => {
   const match = /^(\w+)(?::(\d\d))?(?:\s*(am|pm))?$/i.exec(time.trim())
   if (match === null) return undefined
   const [, hour = "", minute = "0", half = ""] = match
-  const shift = half.toLowerCase() === "pm" && number(hour) < 12 ? 12 : half.toLowerCase() === "am" && number(hour) === 12 ? -12 : 0
+  const shift =
+    half.toLowerCase() === "pm" && number(hour) < 12 ? 12 : half.toLowerCase() === "am" && number(hour) === 12 ? -12 : 0
   return Number.isInteger(number(hour)) ? `${Number(minute)} ${number(hour) + shift}` : undefined
 }
 
@@ -60,7 +85,10 @@ const rules: ReadonlyArray<Rule> = [
   [/^forget\s+(\d+)$/i, (id) => ({ name: "forget", params: { id: Number(id) } })],
   [
     /^remind me in\s+(\w+)\s+(second|minute|hour|day)s?(?:\s+(?:to|that|of))?\s+(.+)$/is,
-    (amount = "", unit = "", task) => ({ name: "schedule_task", params: { task, in_seconds: seconds(amount, unit) } })
+    (amount = "", unit = "", task) => ({
+      name: "schedule_task",
+      params: { task, in_seconds: seconds(amount, unit) }
+    })
   ],
   [
     /^remind me every\s+(\w+)\s+at\s+([\w:]+(?:\s*[ap]m)?)(?:\s+(?:to|that|of))?\s+(.+)$/is,
@@ -74,7 +102,10 @@ const rules: ReadonlyArray<Rule> = [
   ],
   [
     /^remind me every\s+(?:(\w+)\s+)?(second|minute|hour|day)s?(?:\s+(?:to|that|of))?\s+(.+)$/is,
-    (amount = "one", unit = "", task) => ({ name: "schedule_task", params: { task, every_seconds: seconds(amount, unit) } })
+    (amount = "one", unit = "", task) => ({
+      name: "schedule_task",
+      params: { task, every_seconds: seconds(amount, unit) }
+    })
   ],
   [/^list (?:tasks|reminders)$/i, () => ({ name: "list_tasks", params: {} })],
   [
@@ -109,7 +140,7 @@ const latest = (prompt: Prompt.Prompt): ReadonlyArray<Prompt.Message> => {
   return prompt.content.slice(last + 1).filter(({ role }) => role !== "system")
 }
 
-const shown = (result: unknown): string => typeof result === "string" ? result : JSON.stringify(result)
+const shown = (result: unknown): string => (typeof result === "string" ? result : JSON.stringify(result))
 
 const answerTo = (kind: string, text: string): Reply => {
   const call = understand(text)
@@ -148,7 +179,10 @@ const respond = (prompt: Prompt.Prompt): Reply => {
  * Provides `LanguageModel`, and its name and zero price as `ModelInfo`; requires nothing.
  */
 export const layer: Layer.Layer<LanguageModel.LanguageModel> = Layer.merge(
-  Layer.effect(LanguageModel.LanguageModel, makeModel(({ prompt }) => Effect.sync(() => respond(prompt)))),
+  Layer.effect(
+    LanguageModel.LanguageModel,
+    makeModel(({ prompt }) => Effect.sync(() => respond(prompt)))
+  ),
   Layer.succeed(ModelInfo, {
     name: "offline",
     contextTokens: 1_000_000,

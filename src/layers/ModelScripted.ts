@@ -18,12 +18,16 @@ export type Step =
   | ((request: Request) => Reply | Effect.Effect<Reply, AiError.AiErrorReason>)
 
 /** What the model was asked. */
-export class ModelScripted extends Context.Service<ModelScripted, {
-  /** Every request so far, oldest first. */
-  readonly requests: ReadonlyArray<Request>
-}>()("effect-claw/layers/ModelScripted") {}
+export class ModelScripted extends Context.Service<
+  ModelScripted,
+  {
+    /** Every request so far, oldest first. */
+    readonly requests: ReadonlyArray<Request>
+  }
+>()("effect-claw/layers/ModelScripted") {}
 
-const isReply = (answer: Reply | Effect.Effect<Reply, AiError.AiErrorReason>): answer is Reply => !Effect.isEffect(answer)
+const isReply = (answer: Reply | Effect.Effect<Reply, AiError.AiErrorReason>): answer is Reply =>
+  !Effect.isEffect(answer)
 
 /** A reply of text. */
 export const text = (value: string): Reply => ({ text: value })
@@ -39,22 +43,24 @@ export const call = (name: string, params: unknown): Reply => ({ calls: [{ name,
 export const layer = (
   script: ReadonlyArray<Step> | ((request: Request) => Reply | Effect.Effect<Reply, AiError.AiErrorReason>)
 ): Layer.Layer<LanguageModel.LanguageModel | ModelScripted> =>
-  Layer.effectContext(Effect.suspend(() => {
-    const requests: Array<Request> = []
-    const steps = Array.isArray(script) ? [...script] : undefined
-    const ended = new AiError.InvalidUserInputError({ description: "the script of the model has ended" })
-    const respond = (request: Request): Effect.Effect<Reply, AiError.AiErrorReason> => {
-      const step = typeof script === "function" ? script : steps?.shift() ?? ended
-      if (typeof step === "function") {
-        const reply = step(request)
-        return isReply(reply) ? Effect.succeed(reply) : reply
+  Layer.effectContext(
+    Effect.suspend(() => {
+      const requests: Array<Request> = []
+      const steps = Array.isArray(script) ? [...script] : undefined
+      const ended = new AiError.InvalidUserInputError({ description: "the script of the model has ended" })
+      const respond = (request: Request): Effect.Effect<Reply, AiError.AiErrorReason> => {
+        const step = typeof script === "function" ? script : (steps?.shift() ?? ended)
+        if (typeof step === "function") {
+          const reply = step(request)
+          return isReply(reply) ? Effect.succeed(reply) : reply
+        }
+        return AiError.isAiErrorReason(step) ? Effect.fail(step) : Effect.succeed(step)
       }
-      return AiError.isAiErrorReason(step) ? Effect.fail(step) : Effect.succeed(step)
-    }
-    return makeModel((request) =>
-      Effect.suspend(() => {
-        requests.push(request)
-        return Effect.mapError(respond(request), (reason) => modelError("ModelScripted", reason))
-      })
-    ).pipe(Effect.map((model) => Context.make(Model, model).pipe(Context.add(ModelScripted, { requests }))))
-  }))
+      return makeModel((request) =>
+        Effect.suspend(() => {
+          requests.push(request)
+          return Effect.mapError(respond(request), (reason) => modelError("ModelScripted", reason))
+        })
+      ).pipe(Effect.map((model) => Context.make(Model, model).pipe(Context.add(ModelScripted, { requests }))))
+    })
+  )

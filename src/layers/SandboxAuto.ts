@@ -15,23 +15,25 @@ import type { Options } from "./SandboxDocker.ts"
 export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
   Layer.effect(
     Sandbox,
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const scope = yield* Effect.scope
       // Neither engine is loaded until it is clear that it is needed.
-      const chosen = yield* Effect.cached(Effect.gen(function*() {
-        const docker = yield* Effect.promise(() => import("./SandboxDocker.ts"))
-        const hasEngine = yield* docker.isAvailable(options)
-        const layer = hasEngine
-          ? docker.layer(options)
-          : (yield* Effect.promise(() => import("./SandboxVirtual.ts"))).layer
-        const sandbox = Context.get(yield* Layer.buildWithScope(layer, scope), Sandbox)
-        yield* Effect.logInfo(
-          hasEngine
-            ? `commands run in containers (${yield* sandbox.description})`
-            : "commands run in a virtual shell: no container engine answers. Install Docker for real ones"
-        )
-        return sandbox
-      }))
+      const chosen = yield* Effect.cached(
+        Effect.gen(function* () {
+          const docker = yield* Effect.promise(() => import("./SandboxDocker.ts"))
+          const hasEngine = yield* docker.isAvailable(options)
+          const layer = hasEngine
+            ? docker.layer(options)
+            : (yield* Effect.promise(() => import("./SandboxVirtual.ts"))).layer
+          const sandbox = Context.get(yield* Layer.buildWithScope(layer, scope), Sandbox)
+          yield* Effect.logInfo(
+            hasEngine
+              ? `commands run in containers (${yield* sandbox.description})`
+              : "commands run in a virtual shell: no container engine answers. Install Docker for real ones"
+          )
+          return sandbox
+        })
+      )
       yield* Effect.forkScoped(chosen)
       return Sandbox.of({
         description: Effect.flatMap(chosen, ({ description }) => description),

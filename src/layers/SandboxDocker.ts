@@ -15,13 +15,7 @@ import * as Semaphore from "effect/Semaphore"
 import { chownSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { Writable } from "node:stream"
-import {
-  ImageMissing,
-  Sandbox,
-  SandboxError,
-  type SandboxSpec,
-  SandboxUnavailable
-} from "../services/Sandbox.ts"
+import { ImageMissing, Sandbox, SandboxError, type SandboxSpec, SandboxUnavailable } from "../services/Sandbox.ts"
 import * as Runner from "./internal/runner.ts"
 
 /** The image that is used, and made, unless a spec names another. */
@@ -44,7 +38,7 @@ const user = (): { readonly uid: number; readonly gid: number } => {
 const statusOf = (cause: unknown): number | undefined =>
   Predicate.hasProperty(cause, "statusCode") && typeof cause.statusCode === "number" ? cause.statusCode : undefined
 
-const messageOf = (cause: unknown): string => cause instanceof Error ? cause.message : String(cause)
+const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))
 
 /** What to do about an engine that does not do as it is told. */
 const unavailable = (cause: unknown): SandboxError => {
@@ -52,8 +46,8 @@ const unavailable = (cause: unknown): SandboxError => {
   const detail = /ENOENT|ECONNREFUSED|ECONNRESET|EPIPE|socket hang up/.test(message)
     ? `no container engine answers (${message}); start Docker`
     : /EACCES/.test(message)
-    ? `the container engine's socket is closed to this user (${message}); add the user to the group docker`
-    : `the container engine refuses: ${message}`
+      ? `the container engine's socket is closed to this user (${message}); add the user to the group docker`
+      : `the container engine refuses: ${message}`
   return new SandboxError({ reason: new SandboxUnavailable({ detail }) })
 }
 
@@ -62,7 +56,7 @@ const engine = <A>(use: () => Promise<A>): Effect.Effect<A, SandboxError> =>
 
 /** Waits until an image is built, telling each step. */
 const build = (docker: Docker, image: string) =>
-  Effect.gen(function*() {
+  Effect.gen(function* () {
     yield* Effect.logInfo(`preparing the sandbox image ${image} (once, about a minute)`)
     const context = fileURLToPath(new URL("../../sandbox", import.meta.url))
     const output = yield* Effect.tryPromise(() => docker.buildImage({ context, src: ["Dockerfile"] }, { t: image }))
@@ -78,15 +72,19 @@ const build = (docker: Docker, image: string) =>
       )
     })
     yield* Effect.logInfo(`the sandbox image ${image} is ready`)
-  }).pipe(Effect.mapError((cause) =>
-    new SandboxError({
-      reason: new ImageMissing({
-        image,
-        detail: `the sandbox image ${image} is missing and could not be built (${messageOf("cause" in cause ? cause.cause ?? cause : cause)}); ` +
-          `without a registry, build it with sandbox/build.sh`
-      })
-    })
-  ))
+  }).pipe(
+    Effect.mapError(
+      (cause) =>
+        new SandboxError({
+          reason: new ImageMissing({
+            image,
+            detail:
+              `the sandbox image ${image} is missing and could not be built (${messageOf("cause" in cause ? (cause.cause ?? cause) : cause)}); ` +
+              `without a registry, build it with sandbox/build.sh`
+          })
+        })
+    )
+  )
 
 const containerOptions = (spec: SandboxSpec, image: string): Docker.ContainerCreateOptions => {
   const { gid, uid } = user()
@@ -117,7 +115,10 @@ const containerOptions = (spec: SandboxSpec, image: string): Docker.ContainerCre
       MemorySwap: spec.memoryBytes,
       NanoCpus: Math.round(spec.cpus * 1e9),
       PidsLimit: spec.processes,
-      Ulimits: [{ Name: "nofile", Soft: 1024, Hard: 1024 }, { Name: "core", Soft: 0, Hard: 0 }],
+      Ulimits: [
+        { Name: "nofile", Soft: 1024, Hard: 1024 },
+        { Name: "core", Soft: 0, Hard: 0 }
+      ],
       IpcMode: "private",
       // What a command prints is for its agent; the engine keeps no copy.
       LogConfig: { Type: "none", Config: {} }
@@ -144,7 +145,7 @@ export const isAvailable = (options: Options = {}): Effect.Effect<boolean> =>
 export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
   Layer.effect(
     Sandbox,
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const docker = connect(options)
       const building = yield* Semaphore.make(1)
 
@@ -156,16 +157,21 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
           Effect.asVoid,
           Effect.catch(({ error, status }) => {
             if (status !== 404) return Effect.fail(error)
-            return image === defaultImage ? build(docker, image) : Effect.fail(
-              new SandboxError({
-                reason: new ImageMissing({ image, detail: `the image ${image} is missing; pull or build it` })
-              })
-            )
+            return image === defaultImage
+              ? build(docker, image)
+              : Effect.fail(
+                  new SandboxError({
+                    reason: new ImageMissing({
+                      image,
+                      detail: `the image ${image} is missing; pull or build it`
+                    })
+                  })
+                )
           }),
-          building.withPermit
+          (effect) => building.withPermit(effect)
         )
 
-      const open = Effect.fn("Sandbox.open")(function*(spec: SandboxSpec) {
+      const open = Effect.fn("Sandbox.open")(function* (spec: SandboxSpec) {
         const image = spec.image ?? options.image ?? defaultImage
         yield* requireImage(image)
         if (process.getuid?.() === 0) {
@@ -194,7 +200,11 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
                   done()
                 }
               })
-            docker.modem.demuxStream(line, sink(onData), sink(() => {}))
+            docker.modem.demuxStream(
+              line,
+              sink(onData),
+              sink(() => {})
+            )
             const ended = () => onEnd("the sandbox's container ended")
             line.on("end", ended).on("close", ended).on("error", ended)
           }

@@ -46,7 +46,9 @@ const makeThread = (spec: SandboxSpec) => {
   }
 
   const start = (): Worker => {
-    const source = import.meta.url.endsWith(".ts") ? "./internal/virtualShellWorker.ts" : "./internal/virtualShellWorker.js"
+    const source = import.meta.url.endsWith(".ts")
+      ? "./internal/virtualShellWorker.ts"
+      : "./internal/virtualShellWorker.js"
     const started = new Worker(new URL(source, import.meta.url), {
       workerData: { workspace: spec.workspace, fileLimit } satisfies VirtualShellData,
       resourceLimits: { maxOldGenerationSizeMb: Math.max(64, Math.floor(spec.memoryBytes / 1024 / 1024)) },
@@ -58,7 +60,8 @@ const makeThread = (spec: SandboxSpec) => {
       if (deferred !== undefined) Deferred.doneUnsafe(deferred, Effect.succeed(response))
     })
     started.on("error", (cause: Error & { readonly code?: string }) =>
-      lose(started, cause.code === "ERR_WORKER_OUT_OF_MEMORY" ? "the sandbox ran out of memory" : cause.message))
+      lose(started, cause.code === "ERR_WORKER_OUT_OF_MEMORY" ? "the sandbox ran out of memory" : cause.message)
+    )
     started.on("exit", () => lose(started, "the sandbox was ended"))
     return started
   }
@@ -95,19 +98,23 @@ const makeThread = (spec: SandboxSpec) => {
   return { ask, end, kill }
 }
 
-const open = Effect.fn("Sandbox.open")(function*(spec: SandboxSpec) {
+const open = Effect.fn("Sandbox.open")(function* (spec: SandboxSpec) {
   if (spec.image !== undefined || spec.cpus < 1) {
     return yield* new SandboxError({
       reason: new SpecRejected({
-        detail: spec.image === undefined
-          ? "a virtual shell cannot be held to less than one processor"
-          : `a virtual shell has no images; the spec asks for ${spec.image}`
+        detail:
+          spec.image === undefined
+            ? "a virtual shell cannot be held to less than one processor"
+            : `a virtual shell has no images; the spec asks for ${spec.image}`
       })
     })
   }
-  const thread = yield* Effect.acquireRelease(Effect.sync(() => makeThread(spec)), ({ end }) => end)
+  const thread = yield* Effect.acquireRelease(
+    Effect.sync(() => makeThread(spec)),
+    ({ end }) => end
+  )
 
-  const exec = Effect.fn("SandboxSession.exec")(function*(command: Command) {
+  const exec = Effect.fn("SandboxSession.exec")(function* (command: Command) {
     const { id, response } = yield* thread.ask({
       type: "exec",
       run: command.run,
@@ -139,7 +146,7 @@ const open = Effect.fn("Sandbox.open")(function*(spec: SandboxSpec) {
     }
   })
 
-  const file = Effect.fnUntraced(function*(
+  const file = Effect.fnUntraced(function* (
     path: string,
     request: Unnumbered<Extract<VirtualShellRequest, { readonly type: "read" | "write" }>>
   ) {

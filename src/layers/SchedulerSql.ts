@@ -64,119 +64,144 @@ const runKey = (task: string, due: number) => `task ${task} ${due}`
  * Provides `Scheduler`; requires a migrated `SqlClient`, `Journal` on the same client, and `Conversations`, which it wakes.
  * What was missed is made up for at start. On release it stops; tasks stay.
  */
-export const layer: Layer.Layer<Scheduler, SchedulerError, SqlClient.SqlClient | Journal | Conversations> = Layer.effect(
-  Scheduler,
-  Effect.gen(function*() {
-    const sql = yield* SqlClient.SqlClient
-    const journal = yield* Journal
-    const conversations = yield* Conversations
-    const zone = yield* HomeZone
-    const changed = yield* Queue.sliding<void>(1)
+export const layer: Layer.Layer<Scheduler, SchedulerError, SqlClient.SqlClient | Journal | Conversations> =
+  Layer.effect(
+    Scheduler,
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const journal = yield* Journal
+      const conversations = yield* Conversations
+      const zone = yield* HomeZone
+      const changed = yield* Queue.sliding<void>(1)
 
-    const fire = Effect.fn("Scheduler.fire")(function*(task: Task, due: number, now: number) {
-      const missed = now - due > grace
-      yield* sql.withTransaction(Effect.gen(function*() {
-        if (!missed || task.whenMissed === "once") {
-          yield* journal.accept({
-            conversation: task.conversation,
-            agent: task.agent,
-            key: runKey(task.id, due),
-            input: { origin: { _tag: "Task", task: task.id }, content: content(task.text), at: now }
+      const fire = Effect.fn("Scheduler.fire")(function* (task: Task, due: number, now: number) {
+        const missed = now - due > grace
+        yield* sql.withTransaction(
+          Effect.gen(function* () {
+            if (!missed || task.whenMissed === "once") {
+              yield* journal.accept({
+                conversation: task.conversation,
+                agent: task.agent,
+                key: runKey(task.id, due),
+                input: { origin: { _tag: "Task", task: task.id }, content: content(task.text), at: now }
+              })
+              yield* sql`INSERT INTO task_runs ${sql.insert({ task: task.id, due, fired_at: now })} ON CONFLICT DO NOTHING`
+            }
+            const next = Option.getOrNull(When.next(task.when, now))
+            yield* sql`UPDATE tasks SET next = ${next} WHERE id = ${task.id}`
           })
-          yield* sql`INSERT INTO task_runs ${sql.insert({ task: task.id, due, fired_at: now })} ON CONFLICT DO NOTHING`
-        }
-        const next = Option.getOrNull(When.next(task.when, now))
-        yield* sql`UPDATE tasks SET next = ${next} WHERE id = ${task.id}`
-      }))
-      yield* conversations.wake(task.conversation)
-    })
+        )
+        yield* conversations.wake(task.conversation)
+      })
 
-    const fireDue = Effect.gen(function*() {
-      const now = yield* Clock.currentTimeMillis
-      const rows = yield* sql<Row & { next: number }>`
-        SELECT * FROM tasks WHERE next IS NOT NULL AND paused = 0 AND next <= ${now} ORDER BY next`
-      yield* Effect.forEach(rows, (row) => fire(toTask(row), row.next, now), { discard: true })
-      const [soonest] = yield* sql<{ next: number | null }>`
-        SELECT MIN(next) AS next FROM tasks WHERE next IS NOT NULL AND paused = 0`
-      return Math.min(longestSleep, Math.max(0, (soonest?.next ?? Infinity) - now))
-    })
-
-    yield* fireDue.pipe(
-      Effect.tapError((error) => Effect.logError(`scheduler: ${error.message}`)),
-      Effect.retry(Schedule.min([Schedule.exponential("1 second"), Schedule.spaced("1 minute")])),
-      Effect.flatMap((millis) => Effect.timeoutOption(Queue.take(changed), millis)),
-      Effect.forever,
-      Effect.forkScoped
-    )
-
-    const wake = Queue.offer(changed, undefined)
-
-    const find = Effect.fnUntraced(function*(conversation: ConversationId, id: string) {
-      const [row] = yield* sql<Row>`SELECT * FROM tasks WHERE id = ${id} AND conversation = ${conversation}`.pipe(
-        Effect.mapError(failed)
-      )
-      return row === undefined ? yield* new SchedulerError({ reason: new TaskUnknown({ id }) }) : toTask(row)
-    })
-
-    return Scheduler.of({
-      schedule: Effect.fn("Scheduler.schedule")(function*({ agent, conversation, text, when: input, whenMissed = "once" }) {
+      const fireDue = Effect.gen(function* () {
         const now = yield* Clock.currentTimeMillis
-        const when = yield* Effect.fromResult(When.make(input, zone, now)).pipe(
-          Effect.mapError((reason) => new SchedulerError({ reason }))
+        const rows = yield* sql<Row & { next: number }>`
+        SELECT * FROM tasks WHERE next IS NOT NULL AND paused = 0 AND next <= ${now} ORDER BY next`
+        yield* Effect.forEach(rows, (row) => fire(toTask(row), row.next, now), { discard: true })
+        const [soonest] = yield* sql<{ next: number | null }>`
+        SELECT MIN(next) AS next FROM tasks WHERE next IS NOT NULL AND paused = 0`
+        return Math.min(longestSleep, Math.max(0, (soonest?.next ?? Infinity) - now))
+      })
+
+      yield* fireDue.pipe(
+        Effect.tapError((error) => Effect.logError(`scheduler: ${error.message}`)),
+        Effect.retry(Schedule.min([Schedule.exponential("1 second"), Schedule.spaced("1 minute")])),
+        Effect.flatMap((millis) => Effect.timeoutOption(Queue.take(changed), millis)),
+        Effect.forever,
+        Effect.forkScoped
+      )
+
+      const wake = Queue.offer(changed, undefined)
+
+      const find = Effect.fnUntraced(function* (conversation: ConversationId, id: string) {
+        const [row] = yield* sql<Row>`SELECT * FROM tasks WHERE id = ${id} AND conversation = ${conversation}`.pipe(
+          Effect.mapError(failed)
         )
-        const id = (yield* Random.nextInt).toString(36).slice(-6).replace("-", "x").padStart(6, "0")
-        const next = yield* Effect.fromOption(When.next(when, now)).pipe(
-          Effect.mapError(() =>
-            new SchedulerError({ reason: new When.WhenInvalid({ detail: `that moment has passed: ${When.format(when)}` }) }))
-        )
-        const row = { id, conversation, agent, text, due: encodeWhen(when), when_missed: whenMissed, paused: 0, next }
-        yield* sql`INSERT INTO tasks ${sql.insert(row)}`.pipe(Effect.mapError(failed))
-        yield* wake
-        return toTask(row)
-      }),
+        return row === undefined ? yield* new SchedulerError({ reason: new TaskUnknown({ id }) }) : toTask(row)
+      })
 
-      list: Effect.fn("Scheduler.list")(function*(conversation) {
-        const rows = yield* sql<Row>`SELECT * FROM tasks WHERE next IS NOT NULL AND ${
-          conversation === undefined ? sql`1 = 1` : sql`conversation = ${conversation}`
-        } ORDER BY next`
-        return rows.map(toTask)
-      }, Effect.mapError(failed)),
+      return Scheduler.of({
+        schedule: Effect.fn("Scheduler.schedule")(function* ({
+          agent,
+          conversation,
+          text,
+          when: input,
+          whenMissed = "once"
+        }) {
+          const now = yield* Clock.currentTimeMillis
+          const when = yield* Effect.fromResult(When.make(input, zone, now)).pipe(
+            Effect.mapError((reason) => new SchedulerError({ reason }))
+          )
+          const id = (yield* Random.nextInt).toString(36).slice(-6).replace("-", "x").padStart(6, "0")
+          const next = yield* Effect.fromOption(When.next(when, now)).pipe(
+            Effect.mapError(
+              () =>
+                new SchedulerError({
+                  reason: new When.WhenInvalid({ detail: `that moment has passed: ${When.format(when)}` })
+                })
+            )
+          )
+          const row = {
+            id,
+            conversation,
+            agent,
+            text,
+            due: encodeWhen(when),
+            when_missed: whenMissed,
+            paused: 0,
+            next
+          }
+          yield* sql`INSERT INTO tasks ${sql.insert(row)}`.pipe(Effect.mapError(failed))
+          yield* wake
+          return toTask(row)
+        }),
 
-      pause: Effect.fn("Scheduler.pause")(function*(conversation, id) {
-        yield* find(conversation, id)
-        yield* sql`UPDATE tasks SET paused = 1 WHERE id = ${id}`.pipe(Effect.mapError(failed))
-        yield* wake
-      }),
+        list: Effect.fn("Scheduler.list")(function* (conversation) {
+          const rows = yield* sql<Row>`SELECT * FROM tasks WHERE next IS NOT NULL AND ${
+            conversation === undefined ? sql`1 = 1` : sql`conversation = ${conversation}`
+          } ORDER BY next`
+          return rows.map(toTask)
+        }, Effect.mapError(failed)),
 
-      resume: Effect.fn("Scheduler.resume")(function*(conversation, id) {
-        const { when } = yield* find(conversation, id)
-        const next = Option.getOrNull(When.next(when, yield* Clock.currentTimeMillis))
-        yield* sql`UPDATE tasks SET paused = 0, next = ${next} WHERE id = ${id}`.pipe(Effect.mapError(failed))
-        yield* wake
-      }),
+        pause: Effect.fn("Scheduler.pause")(function* (conversation, id) {
+          yield* find(conversation, id)
+          yield* sql`UPDATE tasks SET paused = 1 WHERE id = ${id}`.pipe(Effect.mapError(failed))
+          yield* wake
+        }),
 
-      cancel: Effect.fn("Scheduler.cancel")(function*(conversation, id) {
-        yield* find(conversation, id)
-        yield* sql`UPDATE tasks SET next = NULL WHERE id = ${id}`.pipe(Effect.mapError(failed))
-        yield* wake
-      }),
+        resume: Effect.fn("Scheduler.resume")(function* (conversation, id) {
+          const { when } = yield* find(conversation, id)
+          const next = Option.getOrNull(When.next(when, yield* Clock.currentTimeMillis))
+          yield* sql`UPDATE tasks SET paused = 0, next = ${next} WHERE id = ${id}`.pipe(Effect.mapError(failed))
+          yield* wake
+        }),
 
-      runs: Effect.fn("Scheduler.runs")(function*(conversation, id) {
-        yield* find(conversation, id)
-        const rows = yield* sql<{ due: number; fired_at: number }>`
-          SELECT due, fired_at FROM task_runs WHERE task = ${id} ORDER BY due DESC LIMIT 50`.pipe(Effect.mapError(failed))
-        return yield* Effect.forEach(rows, (row) =>
-          journal.outcome(conversation, runKey(id, row.due)).pipe(
-            Effect.mapBoth({
-              onSuccess: (outcome) => ({
-                due: row.due,
-                firedAt: row.fired_at,
-                ending: Option.map(outcome, ({ ending }) => ending)
-              }),
-              onFailure: failed
-            })
-          ))
+        cancel: Effect.fn("Scheduler.cancel")(function* (conversation, id) {
+          yield* find(conversation, id)
+          yield* sql`UPDATE tasks SET next = NULL WHERE id = ${id}`.pipe(Effect.mapError(failed))
+          yield* wake
+        }),
+
+        runs: Effect.fn("Scheduler.runs")(function* (conversation, id) {
+          yield* find(conversation, id)
+          const rows = yield* sql<{ due: number; fired_at: number }>`
+          SELECT due, fired_at FROM task_runs WHERE task = ${id} ORDER BY due DESC LIMIT 50`.pipe(
+            Effect.mapError(failed)
+          )
+          return yield* Effect.forEach(rows, (row) =>
+            journal.outcome(conversation, runKey(id, row.due)).pipe(
+              Effect.mapBoth({
+                onSuccess: (outcome) => ({
+                  due: row.due,
+                  firedAt: row.fired_at,
+                  ending: Option.map(outcome, ({ ending }) => ending)
+                }),
+                onFailure: failed
+              })
+            )
+          )
+        })
       })
     })
-  })
-)
+  )

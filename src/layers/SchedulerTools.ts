@@ -21,10 +21,14 @@ const ScheduleTask = Tool.make("schedule_task", {
   parameters: Schema.Struct({
     task: Schema.NonEmptyString.annotate({ description: "what you will be asked to do then" }),
     in_seconds: Schema.optionalKey(Schema.Int),
-    at: Schema.optionalKey(Schema.String).annotate({ description: "2026-01-15T09:00, in time_zone, or with an offset" }),
+    at: Schema.optionalKey(Schema.String).annotate({
+      description: "2026-01-15T09:00, in time_zone, or with an offset"
+    }),
     every_seconds: Schema.optionalKey(Schema.Int),
     cron: Schema.optionalKey(Schema.String).annotate({ description: "five fields: 0 8 * * 1-5" }),
-    time_zone: Schema.optionalKey(Schema.String).annotate({ description: "IANA name; default: the home zone" })
+    time_zone: Schema.optionalKey(Schema.String).annotate({
+      description: "IANA name; default: the home zone"
+    })
   })
 })
 
@@ -63,34 +67,38 @@ const whenOf = (times: Times): Effect.Effect<When.WhenInput, SchedulerError> => 
   return only !== undefined && given.length === 1
     ? Effect.succeed(only)
     : Effect.fail(
-      new SchedulerError({
-        reason: new When.WhenInvalid({ detail: "give exactly one of in_seconds, at, every_seconds and cron" })
-      })
-    )
+        new SchedulerError({
+          reason: new When.WhenInvalid({
+            detail: "give exactly one of in_seconds, at, every_seconds and cron"
+          })
+        })
+      )
 }
 
 /** `schedule_task`, `list_tasks`, `change_task`. Requires a `Scheduler`. */
 export const SchedulerTools = withHandlers(
   toolkit,
-  Effect.gen(function*() {
+  Effect.gen(function* () {
     const scheduler = yield* Scheduler
     const zone = yield* HomeZone
     const show = ({ id, next, paused, text, when }: Task): string =>
       `${id}: "${text}", ${When.format(when)}${
-        paused ? ", paused" : Option.match(next, {
-          onNone: () => "",
-          onSome: (at) => `, next ${DateTime.formatIsoZoned(DateTime.makeZonedUnsafe(at, { timeZone: zone }))}`
-        })
+        paused
+          ? ", paused"
+          : Option.match(next, {
+              onNone: () => "",
+              onSome: (at) => `, next ${DateTime.formatIsoZoned(DateTime.makeZonedUnsafe(at, { timeZone: zone }))}`
+            })
       }`
     return toolkit.of({
       schedule_task: ({ task: text, ...times }) =>
-        Effect.gen(function*() {
+        Effect.gen(function* () {
           const { agent, conversation } = yield* CurrentTurn
           const task = yield* scheduler.schedule({ conversation, agent, text, when: yield* whenOf(times) })
           return `scheduled ${show(task)}`
         }),
       list_tasks: () =>
-        Effect.gen(function*() {
+        Effect.gen(function* () {
           const tasks = yield* scheduler.list((yield* CurrentTurn).conversation)
           return tasks.length === 0 ? "[no tasks]" : tasks.map(show).join("\n")
         }),

@@ -75,7 +75,7 @@ const SearchFiles = Tool.make("search_files", {
   parameters: Schema.Struct({ pattern: Schema.NonEmptyString, path: Schema.optionalKey(path) })
 }).annotate(Tool.Readonly, true)
 
-const session = Effect.gen(function*() {
+const session = Effect.gen(function* () {
   const sandboxes = yield* Sandboxes
   const { agent, conversation } = yield* CurrentTurn
   return yield* sandboxes.session(agent, conversation)
@@ -89,11 +89,13 @@ const report = ({ code, droppedBytes, stderr, stdout, timedOut }: CommandResult,
     stderr.trim() === "" ? "" : `[stderr]\n${clip(stderr.trimEnd(), shown / 4)}`,
     droppedBytes > 0 ? `[${droppedBytes.toLocaleString("en-US")} bytes of output were dropped]` : "",
     timedOut ? `[stopped after ${timeout}]` : code === 0 ? "" : `[exit code ${code}]`
-  ].filter((part) => part !== "").join("\n") || "[no output]"
+  ]
+    .filter((part) => part !== "")
+    .join("\n") || "[no output]"
 
 const refuse = (file: string, detail: string) => new SandboxError({ reason: new FileFailed({ path: file, detail }) })
 
-const readText = Effect.fnUntraced(function*(file: string) {
+const readText = Effect.fnUntraced(function* (file: string) {
   const bytes = yield* Effect.scoped(Effect.flatMap(session, (open) => open.readFile(file)))
   if (bytes.subarray(0, 8192).includes(0)) {
     return yield* refuse(file, `is no text (${bytes.length.toLocaleString("en-US")} bytes)`)
@@ -107,7 +109,7 @@ const writeText = (file: string, text: string) =>
 /** `bash`, `read_file`, `write_file`, `edit_file`, `list_files`, `search_files`. Requires a `Sandbox`. */
 export const ShellTools = withHandlers(
   Toolkit.make(Bash, ReadFile, WriteFile, EditFile, ListFiles, SearchFiles),
-  Effect.gen(function*() {
+  Effect.gen(function* () {
     const sandboxes = yield* Sandboxes
     const within = Effect.provideService(Sandboxes, sandboxes)
     return {
@@ -124,18 +126,23 @@ export const ShellTools = withHandlers(
             const all = text.split("\n")
             const some = all.slice(from_line - 1, from_line - 1 + lines)
             const rest = all.length - (from_line - 1) - some.length
-            return clip(some.join("\n")) + (rest > 0 ? `\n[${rest} more lines, from line ${from_line + some.length}]` : "")
+            return (
+              clip(some.join("\n")) + (rest > 0 ? `\n[${rest} more lines, from line ${from_line + some.length}]` : "")
+            )
           }),
           within
         ),
       write_file: ({ content, path: file }) =>
         writeText(file, content).pipe(Effect.as(`wrote ${content.length} characters to ${file}`), within),
-      edit_file: Effect.fnUntraced(function*({ new_text, old_text, path: file, replace_all = false }) {
+      edit_file: Effect.fnUntraced(function* ({ new_text, old_text, path: file, replace_all = false }) {
         const text = yield* readText(file)
         const found = text.split(old_text).length - 1
         if (found === 0) return yield* refuse(file, "does not contain old_text")
         if (found > 1 && !replace_all) {
-          return yield* refuse(file, `contains old_text ${found} times; give more of its surroundings, or set replace_all`)
+          return yield* refuse(
+            file,
+            `contains old_text ${found} times; give more of its surroundings, or set replace_all`
+          )
         }
         yield* writeText(file, text.split(old_text).join(new_text))
         return `replaced ${found === 1 ? "1 place" : `${found} places`} in ${file}`
@@ -145,21 +152,21 @@ export const ShellTools = withHandlers(
           run: [
             "bash",
             "-c",
-            "cd \"$1\" && find . -mindepth 1 -name .git -prune -o -mindepth 1 -print | sort | head -n 500",
+            'cd "$1" && find . -mindepth 1 -name .git -prune -o -mindepth 1 -print | sort | head -n 500',
             "bash",
             folder
           ]
-        }).pipe(Effect.map((result) => report(result, "2m")), within),
+        }).pipe(
+          Effect.map((result) => report(result, "2m")),
+          within
+        ),
       search_files: ({ path: folder = ".", pattern }) =>
-        exec({ run: ["rg", "--line-number", "--max-count=50", "-e", pattern, "--", folder] })
-          .pipe(
-            Effect.map((result) =>
-              result.code === 1 && result.stderr === ""
-                ? "[nothing found]"
-                : report(result, "2m")
-            ),
-            within
-          )
+        exec({ run: ["rg", "--line-number", "--max-count=50", "-e", pattern, "--", folder] }).pipe(
+          Effect.map((result) =>
+            result.code === 1 && result.stderr === "" ? "[nothing found]" : report(result, "2m")
+          ),
+          within
+        )
     }
   })
 )

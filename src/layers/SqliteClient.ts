@@ -36,7 +36,8 @@ export interface SqliteClientConfig {
 
 const sqlError = (operation: string) => (cause: unknown) => {
   // Effect's classifier reads `errno`; node:sqlite writes the extended code to `errcode`.
-  if (Predicate.isError(cause) && Predicate.hasProperty(cause, "errcode")) Object.assign(cause, { errno: cause.errcode })
+  if (Predicate.isError(cause) && Predicate.hasProperty(cause, "errcode"))
+    Object.assign(cause, { errno: cause.errcode })
   return new SqlError.SqlError({
     reason: SqlError.classifySqliteError(cause, { message: `SQLite could not ${operation}`, operation })
   })
@@ -58,7 +59,7 @@ interface Connection extends SqlConnection.Connection {
 
 type Row = Record<string, unknown>
 
-const connect = Effect.fnUntraced(function*(config: SqliteClientConfig) {
+const connect = Effect.fnUntraced(function* (config: SqliteClientConfig) {
   const database = yield* Effect.acquireRelease(
     Effect.try({
       try: () => {
@@ -93,7 +94,10 @@ const connect = Effect.fnUntraced(function*(config: SqliteClientConfig) {
 
   const attempt = <A>(operation: string, use: (bigints: boolean) => A): Effect.Effect<A, SqlError.SqlError> =>
     Effect.withFiber((fiber) =>
-      Effect.try({ try: () => use(Context.get(fiber.context, SqlClient.SafeIntegers)), catch: sqlError(operation) })
+      Effect.try({
+        try: () => use(Context.get(fiber.context, SqlClient.SafeIntegers)),
+        catch: sqlError(operation)
+      })
     )
 
   const execute = (
@@ -132,7 +136,7 @@ const connect = Effect.fnUntraced(function*(config: SqliteClientConfig) {
 export const make = (
   config: SqliteClientConfig
 ): Effect.Effect<SqlClient.SqlClient, SqlError.SqlError, Scope.Scope | Reactivity.Reactivity> =>
-  Effect.gen(function*() {
+  Effect.gen(function* () {
     const connection: Connection = yield* connect(config)
     return yield* SqlClient.make({
       ...SqlClient.makeSqliteAcquirers({

@@ -22,8 +22,7 @@ export interface Options {
   readonly atOnce?: number
 }
 
-const failed = (cause: JournalError) =>
-  new SwarmError({ reason: new SwarmFailed({ detail: cause.message, cause }) })
+const failed = (cause: JournalError) => new SwarmError({ reason: new SwarmFailed({ detail: cause.message, cause }) })
 
 /**
  * The swarm.
@@ -34,52 +33,63 @@ const failed = (cause: JournalError) =>
 export const layer = (options: Options = {}): Layer.Layer<Swarm, never, Conversations | Journal> =>
   Layer.effect(
     Swarm,
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const conversations = yield* Conversations
       const journal = yield* Journal
       const deepest = options.depth ?? 3
 
-      const delegate = Effect.fn("Swarm.delegate")(function*({ agent, text: brief }: Brief, ordinal = 0) {
-        const parent = yield* CurrentTurn
-        if (!parent.team.includes(agent)) return yield* unknown(agent, parent.team)
-        if (parent.depth >= deepest) {
-          return yield* new SwarmError({
-            reason: new TooDeep({ detail: `agents may delegate ${deepest} deep, and this one is at the bottom` })
-          })
-        }
-        const child = ConversationId.make(`swarm:${parent.turn}.${parent.call}.${ordinal}/${agent}`)
-        const key = "brief"
-        yield* conversations.deliver({
-          conversation: child,
-          agent,
-          key,
-          input: {
-            origin: {
-              _tag: "Parent",
-              conversation: parent.conversation,
-              agent: parent.agent,
-              rights: parent.rights,
-              depth: parent.depth + 1
-            },
-            content: text(brief),
-            at: yield* Clock.currentTimeMillis
+      const delegate = Effect.fn("Swarm.delegate")(
+        function* ({ agent, text: brief }: Brief, ordinal = 0) {
+          const parent = yield* CurrentTurn
+          if (!parent.team.includes(agent)) return yield* unknown(agent, parent.team)
+          if (parent.depth >= deepest) {
+            return yield* new SwarmError({
+              reason: new TooDeep({
+                detail: `agents may delegate ${deepest} deep, and this one is at the bottom`
+              })
+            })
           }
-        }).pipe(Effect.mapError(failed))
-        yield* conversations.settled(child)
-        const outcome = yield* Effect.mapError(journal.outcome(child, key), failed)
-        return Option.match(outcome, {
-          onNone: () => ({ agent, ending: { _tag: "Stopped" as const }, answer: "" }),
-          onSome: ({ answer, ending }) => ({ agent, ending, answer })
-        })
-      }, (effect, { agent }, ordinal = 0) =>
-        Effect.onInterrupt(effect, () =>
-          Effect.flatMap(CurrentTurn, ({ call, turn }) =>
-            Effect.ignore(conversations.stop(ConversationId.make(`swarm:${turn}.${call}.${ordinal}/${agent}`))))))
+          const child = ConversationId.make(`swarm:${parent.turn}.${parent.call}.${ordinal}/${agent}`)
+          const key = "brief"
+          yield* conversations
+            .deliver({
+              conversation: child,
+              agent,
+              key,
+              input: {
+                origin: {
+                  _tag: "Parent",
+                  conversation: parent.conversation,
+                  agent: parent.agent,
+                  rights: parent.rights,
+                  depth: parent.depth + 1
+                },
+                content: text(brief),
+                at: yield* Clock.currentTimeMillis
+              }
+            })
+            .pipe(Effect.mapError(failed))
+          yield* conversations.settled(child)
+          const outcome = yield* Effect.mapError(journal.outcome(child, key), failed)
+          return Option.match(outcome, {
+            onNone: () => ({ agent, ending: { _tag: "Stopped" as const }, answer: "" }),
+            onSome: ({ answer, ending }) => ({ agent, ending, answer })
+          })
+        },
+        (effect, { agent }, ordinal = 0) =>
+          Effect.onInterrupt(effect, () =>
+            Effect.flatMap(CurrentTurn, ({ call, turn }) =>
+              Effect.ignore(conversations.stop(ConversationId.make(`swarm:${turn}.${call}.${ordinal}/${agent}`)))
+            )
+          )
+      )
 
       return Swarm.of({
         delegate,
         all: (briefs) =>
-          Effect.forEach(briefs, (brief, ordinal) => delegate(brief, ordinal), { concurrency: options.atOnce ?? 4 })
+          Effect.forEach(briefs, (brief, ordinal) => delegate(brief, ordinal), {
+            concurrency: options.atOnce ?? 4
+          })
       })
     })
   )
@@ -87,8 +97,6 @@ export const layer = (options: Options = {}): Layer.Layer<Swarm, never, Conversa
 const unknown = (agent: AgentName, team: ReadonlyArray<AgentName>) =>
   new SwarmError({
     reason: new SpecialistUnknown({
-      detail: team.length === 0
-        ? "you have no team"
-        : `there is no ${agent} in your team; it has ${team.join(", ")}`
+      detail: team.length === 0 ? "you have no team" : `there is no ${agent} in your team; it has ${team.join(", ")}`
     })
   })

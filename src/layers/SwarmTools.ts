@@ -23,7 +23,9 @@ const Delegate = Tool.make("delegate", {
   ...shared,
   description: "Give work to a specialist of your team and get its report.",
   parameters: Brief
-}).annotate(Tool.Idempotent, true).annotate(Deadline, "1 hour")
+})
+  .annotate(Tool.Idempotent, true)
+  .annotate(Deadline, "1 hour")
 
 const DelegateAll = Tool.make("delegate_all", {
   ...shared,
@@ -31,7 +33,9 @@ const DelegateAll = Tool.make("delegate_all", {
   parameters: Schema.Struct({
     briefs: Schema.Array(Brief).check(Schema.isMinLength(1), Schema.isMaxLength(16))
   })
-}).annotate(Tool.Idempotent, true).annotate(Deadline, "1 hour")
+})
+  .annotate(Tool.Idempotent, true)
+  .annotate(Deadline, "1 hour")
 
 const toolkit = Toolkit.make(Delegate, DelegateAll)
 
@@ -55,8 +59,9 @@ export const SwarmTools = withHandlers(
     toolkit.of({
       delegate: ({ agent, brief }) => Effect.map(swarm.delegate({ agent, text: brief }), show),
       delegate_all: ({ briefs }) =>
-        swarm.all(briefs.map(({ agent, brief }) => ({ agent, text: brief }))).pipe(
-          Effect.map((reports) => reports.map((report) => `## ${report.agent}\n${show(report)}`).join("\n\n"))
-        )
-    }))
+        swarm
+          .all(briefs.map(({ agent, brief }) => ({ agent, text: brief })))
+          .pipe(Effect.map((reports) => reports.map((report) => `## ${report.agent}\n${show(report)}`).join("\n\n")))
+    })
+  )
 )

@@ -25,7 +25,7 @@ const folderName = (conversation: ConversationId): string => {
  */
 export const layer = (options: { readonly directory: string }): Layer.Layer<Workspaces> =>
   Layer.succeed(Workspaces, {
-    folder: Effect.fn("Workspaces.folder")(function*(agent, conversation) {
+    folder: Effect.fn("Workspaces.folder")(function* (agent, conversation) {
       const folder = join(resolve(options.directory), agent, folderName(conversation))
       yield* Effect.tryPromise({
         try: () => mkdir(folder, { recursive: true, mode: 0o700 }),

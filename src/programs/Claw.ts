@@ -38,13 +38,16 @@ import * as Outbox from "../services/Outbox.ts"
 import { Sandbox } from "../services/Sandbox.ts"
 import * as Sandboxes from "../services/Sandboxes.ts"
 import * as ToolGuard from "../services/ToolGuard.ts"
-import { Workspaces } from "../services/Workspaces.ts"
+import { type Workspaces } from "../services/Workspaces.ts"
 
 /** A running claw. */
-export class Claw extends Context.Service<Claw, {
-  /** Waits until every channel has closed and all that was asked is answered. Most claws never are. */
-  readonly finished: Effect.Effect<void, ChannelError>
-}>()("effect-claw/programs/Claw") {}
+export class Claw extends Context.Service<
+  Claw,
+  {
+    /** Waits until every channel has closed and all that was asked is answered. Most claws never are. */
+    readonly finished: Effect.Effect<void, ChannelError>
+  }
+>()("effect-claw/programs/Claw") {}
 
 /** What a claw is made of, beside its layers. */
 export interface Options<Agents extends ReadonlyArray<Agent.Any>> {
@@ -70,17 +73,16 @@ export type Platform = Channels | Conversations | Journal | Ledger | Workspaces
  */
 export const layer = <const Agents extends ReadonlyArray<Agent.Any>>(
   options: Options<Agents>
-): Layer.Layer<
-  Claw,
-  Agent.AgentError | Config.ConfigError | JournalError,
-  Platform | Agent.Services<Agents[number]>
-> => Layer.effect(Claw, make(options))
+): Layer.Layer<Claw, Agent.AgentError | Config.ConfigError | JournalError, Platform | Agent.Services<Agents[number]>> =>
+  Layer.effect(Claw, make(options))
 
 /** Runs a claw until it is finished or interrupted. */
-export const launch = <E, R>(claw: Layer.Layer<Claw, E, R>): Effect.Effect<void, E | ChannelError, Exclude<R, Scope.Scope>> =>
+export const launch = <E, R>(
+  claw: Layer.Layer<Claw, E, R>
+): Effect.Effect<void, E | ChannelError, Exclude<R, Scope.Scope>> =>
   Effect.scoped(Effect.flatMap(Layer.build(claw), (context) => Context.get(context, Claw).finished))
 
-const make = Effect.fnUntraced(function*<Agents extends ReadonlyArray<Agent.Any>>(options: Options<Agents>) {
+const make = Effect.fnUntraced(function* <Agents extends ReadonlyArray<Agent.Any>>(options: Options<Agents>) {
   const channels = yield* Channels
   const conversations = yield* Conversations
   const journal = yield* Journal
@@ -89,14 +91,16 @@ const make = Effect.fnUntraced(function*<Agents extends ReadonlyArray<Agent.Any>
   const sandbox = yield* Effect.serviceOption(Sandbox)
 
   const definitions = new Map(options.agents.flatMap(Agent.withTeam).map((agent) => [agent.name, agent]))
-  const ready = Agent.ready<Agent.Services<Agents[number]>>(options.agents)
-  const agents = yield* Option.isNone(sandbox) ? ready : Effect.gen(function*() {
-    const sessions = Sandboxes.layer({
-      ...options.sandboxes,
-      optionsOf: (agent) => definitions.get(agent)?.sandbox ?? {}
-    }).pipe(Layer.provide(Layer.succeed(Sandbox, sandbox.value)))
-    return yield* Effect.provideContext(ready, yield* Layer.build(sessions))
-  })
+  const ready = Agent.ready(options.agents)
+  const agents = yield* Option.isNone(sandbox)
+    ? ready
+    : Effect.gen(function* () {
+        const sessions = Sandboxes.layer({
+          ...options.sandboxes,
+          optionsOf: (agent) => definitions.get(agent)?.sandbox ?? {}
+        }).pipe(Layer.provide(Layer.succeed(Sandbox, sandbox.value)))
+        return yield* Effect.provideContext(ready, yield* Layer.build(sessions))
+      })
   yield* validate(agents, options.bindings)
 
   const parts = yield* Layer.build(
@@ -115,18 +119,18 @@ const make = Effect.fnUntraced(function*<Agents extends ReadonlyArray<Agent.Any>
     isChild(conversation)
       ? runtime.run(conversation, () => Effect.void)
       : Effect.flatMap(Effect.option(channels.get(channelOf(conversation))), (channel) => {
-        const { follow, typing } = Option.getOrElse(channel, (): Partial<Channel> => ({}))
-        const chat = chatOf(conversation)
-        const run = runtime.run(conversation, (event) => follow?.(chat, event) ?? Effect.void)
-        return typing === undefined ? run : Effect.scoped(Effect.andThen(typing(chat), run))
-      })
+          const { follow, typing } = Option.getOrElse(channel, (): Partial<Channel> => ({}))
+          const chat = chatOf(conversation)
+          const run = runtime.run(conversation, (event) => follow?.(chat, event) ?? Effect.void)
+          return typing === undefined ? run : Effect.scoped(Effect.andThen(typing(chat), run))
+        })
 
-  const say = Effect.fnUntraced(function*(conversation: ConversationId, id: OutputId, text: string) {
+  const say = Effect.fnUntraced(function* (conversation: ConversationId, id: OutputId, text: string) {
     yield* journal.record({ conversation, events: [], outputs: [{ id, text }] })
     yield* outbox.flush(conversation)
   })
 
-  const usage = Effect.fnUntraced(function*(conversation: ConversationId) {
+  const usage = Effect.fnUntraced(function* (conversation: ConversationId) {
     const since = DateTime.toEpochMillis(DateTime.startOf(DateTime.setZone(yield* DateTime.now, zone), "day"))
     const show = (name: string, by: { readonly conversation?: ConversationId }) =>
       Effect.map(ledger.spent({ ...by, since }), (spent) => {
@@ -137,7 +141,7 @@ const make = Effect.fnUntraced(function*<Agents extends ReadonlyArray<Agent.Any>
     return [yield* show("This chat today", { conversation }), yield* show("All chats today", {})].join("\n")
   })
 
-  const obey = Effect.fnUntraced(function*(
+  const obey = Effect.fnUntraced(function* (
     conversation: ConversationId,
     agent: AgentName,
     command: Gate.CommandName
@@ -158,11 +162,13 @@ const make = Effect.fnUntraced(function*<Agents extends ReadonlyArray<Agent.Any>
       case "usage":
         return yield* usage(conversation)
       case "help":
-        return Object.entries(Gate.commands).map(([name, what]) => `/${name}: ${what}`).join("\n")
+        return Object.entries(Gate.commands)
+          .map(([name, what]) => `/${name}: ${what}`)
+          .join("\n")
     }
   })
 
-  const receive = Effect.fn("Claw.receive")(function*(message: InboundMessage, channel: Channel) {
+  const receive = Effect.fn("Claw.receive")(function* (message: InboundMessage, channel: Channel) {
     const conversation = conversationId(message.channel, message.chat)
     const verdict = gate.judge(message, channel)
     switch (verdict._tag) {
@@ -174,20 +180,22 @@ const make = Effect.fnUntraced(function*<Agents extends ReadonlyArray<Agent.Any>
         return yield* say(conversation, id, text)
       }
       case "Engage":
-        return yield* Effect.asVoid(conversations.deliver({
-          conversation,
-          agent: verdict.agent,
-          key: message.id,
-          input: {
-            origin: {
-              _tag: "Person",
-              sender: message.sender,
-              ...(message.senderName === undefined ? {} : { name: message.senderName })
-            },
-            content: message.content,
-            at: message.at
-          }
-        }))
+        return yield* Effect.asVoid(
+          conversations.deliver({
+            conversation,
+            agent: verdict.agent,
+            key: message.id,
+            input: {
+              origin: {
+                _tag: "Person",
+                sender: message.sender,
+                ...(message.senderName === undefined ? {} : { name: message.senderName })
+              },
+              content: message.content,
+              at: message.at
+            }
+          })
+        )
     }
   })
 
@@ -204,21 +212,21 @@ const make = Effect.fnUntraced(function*<Agents extends ReadonlyArray<Agent.Any>
   const received = yield* Effect.forkScoped(Stream.runForEach(channels.inbound, take))
 
   return Claw.of({
-    finished: Fiber.join(received).pipe(
-      Effect.andThen(conversations.settled()),
-      Effect.andThen(outbox.settled)
-    )
+    finished: Fiber.join(received).pipe(Effect.andThen(conversations.settled()), Effect.andThen(outbox.settled))
   })
 })
 
 /** What no type can say of the agents together. */
-const validate = Effect.fnUntraced(function*(
+const validate = Effect.fnUntraced(function* (
   agents: ReadonlyMap<AgentName, Agent.Ready>,
   bindings: ReadonlyArray<Binding>
 ) {
   for (const { agent } of bindings) {
     if (!agents.has(agent)) {
-      return yield* new Agent.AgentError({ agent, detail: "a binding names it, and the claw does not have it" })
+      return yield* new Agent.AgentError({
+        agent,
+        detail: "a binding names it, and the claw does not have it"
+      })
     }
   }
   for (const { agent, model } of agents.values()) {
@@ -229,7 +237,8 @@ const validate = Effect.fnUntraced(function*(
     if (info.price === undefined && amounts.some(({ unit }) => unit === "microdollars")) {
       return yield* new Agent.AgentError({
         agent: agent.name,
-        detail: `its budget is in money and no price is known for the model ${info.name}; give the model layer a price, or ` +
+        detail:
+          `its budget is in money and no price is known for the model ${info.name}; give the model layer a price, or ` +
           `the agent a budget in tokens`
       })
     }

@@ -27,15 +27,21 @@ import type { Swarm } from "../services/Swarm.ts"
 import type { Workspaces } from "../services/Workspaces.ts"
 
 /** The folder cannot be made or written to. */
-export class FolderUnusable extends Schema.TaggedError<FolderUnusable>()("FolderUnusable", { detail: Schema.String }) {}
+export class FolderUnusable extends Schema.TaggedError<FolderUnusable>()("FolderUnusable", {
+  detail: Schema.String
+}) {}
 /** Another claw works on this folder. */
-export class FolderInUse extends Schema.TaggedError<FolderInUse>()("FolderInUse", { detail: Schema.String }) {}
+export class FolderInUse extends Schema.TaggedError<FolderInUse>()("FolderInUse", {
+  detail: Schema.String
+}) {}
 /** The database is damaged, or no database. It is left as it is. */
 export class DatabaseUnreadable extends Schema.TaggedError<DatabaseUnreadable>()("DatabaseUnreadable", {
   detail: Schema.String
 }) {}
 /** The database was written by a newer effect-claw. It is left as it is. */
-export class DatabaseNewer extends Schema.TaggedError<DatabaseNewer>()("DatabaseNewer", { detail: Schema.String }) {}
+export class DatabaseNewer extends Schema.TaggedError<DatabaseNewer>()("DatabaseNewer", {
+  detail: Schema.String
+}) {}
 
 /** The state folder cannot be used, for `reason`, whose `detail` says what to do. */
 export class LocalError extends Schema.TaggedError<LocalError>("effect-claw/programs/Local/LocalError")("LocalError", {
@@ -67,13 +73,15 @@ export const layer = (options: Options): Layer.Layer<Provides, LocalError | Sche
   const folder = resolve(options.directory)
   return Layer.mergeAll(SchedulerSql.layer, SwarmLocal.layer(options.swarm)).pipe(
     Layer.provideMerge(ConversationsLocal.layer(options)),
-    Layer.provideMerge(Layer.mergeAll(
-      JournalSql.layer,
-      LedgerSql.layer,
-      MemorySql.layer,
-      Channel.layer,
-      WorkspacesLocal.layer({ directory: join(folder, "workspaces") })
-    )),
+    Layer.provideMerge(
+      Layer.mergeAll(
+        JournalSql.layer,
+        LedgerSql.layer,
+        MemorySql.layer,
+        Channel.layer,
+        WorkspacesLocal.layer({ directory: join(folder, "workspaces") })
+      )
+    ),
     Layer.provide(database(folder, options.synchronous))
   )
 }
@@ -81,17 +89,19 @@ export const layer = (options: Options): Layer.Layer<Provides, LocalError | Sche
 const database = (folder: string, synchronous: Options["synchronous"]) =>
   Layer.effect(
     SqlClient.SqlClient,
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
       yield* refuseNewer(folder)
       yield* Migrations.migrate
       return sql
     })
   ).pipe(
-    Layer.provide(SqliteClient.layer({
-      filename: join(folder, "claw.db"),
-      ...(synchronous === undefined ? {} : { synchronous })
-    })),
+    Layer.provide(
+      SqliteClient.layer({
+        filename: join(folder, "claw.db"),
+        ...(synchronous === undefined ? {} : { synchronous })
+      })
+    ),
     Layer.provide(Layer.effectDiscard(claim(folder))),
     Layer.catchTag(["SqlError", "MigrationError"], (error) =>
       Layer.effectContext(
@@ -101,11 +111,12 @@ const database = (folder: string, synchronous: Options["synchronous"]) =>
             detail: `claw.db cannot be read (${messageOf(error.cause ?? error)}); restore a backup of it, or move it away to begin anew`
           })
         })
-      ))
+      )
+    )
   )
 
 /** Makes the folder and holds it: the lock is the operating system's, so a killed claw leaves none behind. */
-const claim = Effect.fnUntraced(function*(folder: string) {
+const claim = Effect.fnUntraced(function* (folder: string) {
   yield* Effect.try({
     try: () => {
       mkdirSync(folder, { recursive: true, mode: 0o700 })
@@ -130,7 +141,9 @@ const claim = Effect.fnUntraced(function*(folder: string) {
         new LocalError({
           folder,
           reason: /locked|busy/i.test(messageOf(cause))
-            ? new FolderInUse({ detail: "another claw is running on it; stop that one, or name another folder" })
+            ? new FolderInUse({
+                detail: "another claw is running on it; stop that one, or name another folder"
+              })
             : new FolderUnusable({ detail: messageOf(cause) })
         })
     }),
@@ -138,7 +151,7 @@ const claim = Effect.fnUntraced(function*(folder: string) {
   )
 })
 
-const refuseNewer = Effect.fnUntraced(function*(folder: string) {
+const refuseNewer = Effect.fnUntraced(function* (folder: string) {
   const sql = yield* SqlClient.SqlClient
   const [table] = yield* sql`SELECT 1 FROM sqlite_master WHERE name = 'migrations'`
   if (table === undefined) return
@@ -147,11 +160,12 @@ const refuseNewer = Effect.fnUntraced(function*(folder: string) {
     return yield* new LocalError({
       folder,
       reason: new DatabaseNewer({
-        detail: `claw.db was written by a newer effect-claw (its tables are at ${row?.newest}, this one knows ` +
+        detail:
+          `claw.db was written by a newer effect-claw (its tables are at ${row?.newest}, this one knows ` +
           `${Migrations.newest}); update effect-claw`
       })
     })
   }
 })
 
-const messageOf = (cause: unknown): string => cause instanceof Error ? cause.message : String(cause)
+const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))

@@ -44,18 +44,23 @@ const assistant = Agent.make("assistant", {
 })
 
 /** A variable of the environment; an empty one is none. */
-const set = (name: string) => Effect.map(Config.option(Config.String(name)), Option.filter((value) => value !== ""))
+const set = (name: string) =>
+  Effect.map(
+    Config.option(Config.String(name)),
+    Option.filter((value) => value !== "")
+  )
 
 /** The folder that state is in: `$CLAW_HOME`, by default `~/.effect-claw`. */
 export const home = set("CLAW_HOME").pipe(Effect.map(Option.getOrElse(() => join(homedir(), ".effect-claw"))))
 
 /** Claude if there is a key, else the stand-in; and what to say about it in one line. */
-export const model = Effect.gen(function*() {
+export const model = Effect.gen(function* () {
   const key = yield* set("ANTHROPIC_API_KEY")
   if (Option.isNone(key)) {
     return {
       layer: ModelOffline.layer,
-      notice: "A rule-following stand-in answers, not a language model; set ANTHROPIC_API_KEY to talk to Claude. " +
+      notice:
+        "A rule-following stand-in answers, not a language model; set ANTHROPIC_API_KEY to talk to Claude. " +
         "Try: run: echo hello"
     }
   }
@@ -64,7 +69,7 @@ export const model = Effect.gen(function*() {
 })
 
 /** The claw. Runs until the terminal is left, or, with stdin piped, until every line is answered. */
-export const program = Effect.gen(function*() {
+export const program = Effect.gen(function* () {
   const { layer, notice } = yield* model
   const claw = Claw.layer({ agents: [assistant], bindings: [Bind.everywhere(assistant)] }).pipe(
     Layer.provide(SandboxAuto.layer()),

@@ -16,7 +16,7 @@ CLAW_HOME              where state is kept (default ~/.effect-claw)`
 
 const [command, ...rest] = process.argv.slice(2)
 
-const program = Effect.gen(function*() {
+const program = Effect.gen(function* () {
   switch (command) {
     case undefined: {
       const { program } = yield* Effect.promise(() => import("./assistant.ts"))
@@ -29,7 +29,7 @@ const program = Effect.gen(function*() {
     case "help":
     case "--help":
     case "-h":
-      return console.log(usage)
+      return void process.stdout.write(`${usage}\n`)
     default:
       return yield* fail(`there is no command "${command}"\n\n${usage}`)
   }

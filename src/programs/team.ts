@@ -15,7 +15,8 @@ import * as Claw from "./Claw.ts"
 import * as Local from "./Local.ts"
 
 const planner = Agent.make("planner", {
-  instructions: "You plan. Split the question into briefs for your specialists, give them out at once where they do not " +
+  instructions:
+    "You plan. Split the question into briefs for your specialists, give them out at once where they do not " +
     "depend on each other, and answer from their reports.",
   toolkits: [SwarmTools],
   team: [researcher, coder],
@@ -24,7 +25,7 @@ const planner = Agent.make("planner", {
 
 /** Answers one question, on stdout. */
 export const program = (question: string) =>
-  Effect.gen(function*() {
+  Effect.gen(function* () {
     const { layer, notice } = yield* model
     const terminal = ChannelTerminal.layer({
       greeting: notice,

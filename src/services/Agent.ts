@@ -30,7 +30,11 @@ const TypeId = "~effect-claw/services/Agent"
  * handlers. A plain `Toolkit` is one (it asks for its handlers' layer); `withHandlers` makes one that asks for nothing
  * but what the handlers use.
  */
-export type AgentToolkit = Effect.Effect<Toolkit.WithHandler<any>, never, any>
+export type AgentToolkit = Effect.Effect<AnyToolkit, never, unknown>
+
+// A toolkit's type is invariant in its tools, so nothing but `any` stands for all of them.
+// oxlint-disable-next-line typescript/no-explicit-any
+type AnyToolkit = Toolkit.WithHandler<any>
 
 /** Joins a toolkit and the code of its tools. What the code needs, and is not `CurrentTurn`, the claw will ask for. */
 export const withHandlers = <Tools extends Record<string, Tool.Any>, R = never>(
@@ -40,7 +44,11 @@ export const withHandlers = <Tools extends Record<string, Tool.Any>, R = never>(
   Effect.flatMap(toolkit.toHandlers(handlers), (context) => Effect.provideContext(toolkit, context))
 
 /** A toolkit of some of another's tools. */
-export const pick = <Tools extends Record<string, Tool.Any>, R, const Names extends ReadonlyArray<keyof Tools & string>>(
+export const pick = <
+  Tools extends Record<string, Tool.Any>,
+  R,
+  const Names extends ReadonlyArray<keyof Tools & string>
+>(
   toolkit: Effect.Effect<Toolkit.WithHandler<Tools>, never, R>,
   ...names: Names
 ): Effect.Effect<Toolkit.WithHandler<Pick<Tools, Names[number]>>, never, R> =>
@@ -62,7 +70,7 @@ export interface Options {
   readonly description?: string
   readonly toolkits?: ReadonlyArray<AgentToolkit>
   /** The model. Default: the `LanguageModel` that the claw is given. */
-  readonly model?: Layer.Layer<LanguageModel.LanguageModel, Config.ConfigError, any>
+  readonly model?: Layer.Layer<LanguageModel.LanguageModel, Config.ConfigError, unknown>
   readonly sandbox?: SandboxOptions
   /** Specialists it may delegate to. */
   readonly team?: ReadonlyArray<Any>
@@ -77,7 +85,7 @@ export interface Agent<out R = never> {
   readonly instructions: string
   readonly description: string
   readonly toolkits: ReadonlyArray<AgentToolkit>
-  readonly model: Layer.Layer<LanguageModel.LanguageModel, Config.ConfigError, any> | undefined
+  readonly model: Layer.Layer<LanguageModel.LanguageModel, Config.ConfigError, unknown> | undefined
   readonly sandbox: SandboxOptions
   readonly team: ReadonlyArray<Any>
   readonly budget: Budget.Budget
@@ -85,16 +93,18 @@ export interface Agent<out R = never> {
 }
 
 /** Any agent. */
-export type Any = Agent<any>
+export type Any = Agent<unknown>
 
 /** What an agent needs. */
 export type Services<A> = A extends Agent<infer R> ? R : never
 
-type ToolkitServices<T> = T extends Effect.Effect<Toolkit.WithHandler<infer Tools>, infer _E, infer R>
-  ? R | Exclude<Tool.HandlerServices<Tools[keyof Tools]>, CurrentTurn>
-  : never
+type ToolkitServices<T> =
+  T extends Effect.Effect<Toolkit.WithHandler<infer Tools>, infer _E, infer R>
+    ? R | Exclude<Tool.HandlerServices<Tools[keyof Tools]>, CurrentTurn>
+    : never
 
-type ModelServices<O> = O extends { readonly model: Layer.Layer<infer _Out, infer _E, infer R> } ? R
+type ModelServices<O> = O extends { readonly model: Layer.Layer<infer _Out, infer _E, infer R> }
+  ? R
   : LanguageModel.LanguageModel
 
 type TeamServices<O> = O extends { readonly team: ReadonlyArray<infer A> } ? Services<A> : never
@@ -107,7 +117,10 @@ type OwnServices<O> =
 type Needs<R> = Exclude<R, Sandboxes> | (Sandboxes extends R ? Sandbox : never)
 
 /** Defines an agent. Throws on a name, size or amount that is none, because a definition is code. */
-export const make = <const O extends Options>(name: string, options: O): Agent<Needs<OwnServices<O>> | TeamServices<O>> => {
+export const make = <const O extends Options>(
+  name: string,
+  options: O
+): Agent<Needs<OwnServices<O>> | TeamServices<O>> => {
   const { budget = {}, limits = {} } = options
   if (budget.perDay !== undefined) Budget.amount(budget.perDay)
   if (budget.perTurn !== undefined) Budget.amount(budget.perTurn)
@@ -162,10 +175,20 @@ export interface Ready {
   readonly rights: Rights.Rights
 }
 
-/** Makes agents and their teams ready, with the services that `R` stands for. Their own models live in the scope. */
-export const ready = Effect.fnUntraced(function*<R>(
-  agents: ReadonlyArray<Agent<R>>
-): Effect.fn.Return<ReadonlyMap<AgentName, Ready>, AgentError | Config.ConfigError, R | Scope.Scope> {
+/**
+ * Makes agents and their teams ready, with the services their types ask for; shell tools take their `Sandboxes` from the
+ * context too. Models of their own live in the scope.
+ */
+export const ready = Effect.fnUntraced(function* <const Agents extends ReadonlyArray<Any>>(
+  agents: Agents
+): Effect.fn.Return<
+  ReadonlyMap<AgentName, Ready>,
+  AgentError | Config.ConfigError,
+  Services<Agents[number]> | Scope.Scope
+> {
+  // A definition's fields have forgotten what its tools and model need; its type has not, and asks for it here.
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion
+  const services = (yield* Effect.context<Services<Agents[number]> | Scope.Scope>()) as Context.Context<unknown>
   const all = new Map<AgentName, Ready>()
   for (const agent of agents.flatMap(withTeam)) {
     const known = all.get(agent.name)
@@ -173,7 +196,7 @@ export const ready = Effect.fnUntraced(function*<R>(
     if (known !== undefined) {
       return yield* new AgentError({ agent: agent.name, detail: "two agents have this name" })
     }
-    all.set(agent.name, { agent, rights: Rights.none, ...(yield* merge(agent)) })
+    all.set(agent.name, yield* equip(agent, services))
   }
   const toolsOf = ({ name }: Any) => Object.keys(all.get(name)?.tools ?? {})
   for (const [name, entry] of all) {
@@ -183,13 +206,13 @@ export const ready = Effect.fnUntraced(function*<R>(
   return all
 })
 
-const merge = Effect.fnUntraced(function*(
-  agent: Any
-): Effect.fn.Return<Pick<Ready, "model" | "tools" | "handle">, AgentError | Config.ConfigError, any> {
-  const services = yield* Effect.context<any>()
+const equip = Effect.fnUntraced(function* (
+  agent: Any,
+  services: Context.Context<unknown>
+): Effect.fn.Return<Ready, AgentError | Config.ConfigError> {
   const tools: Record<string, Tool.Any> = {}
-  const owners = new Map<string, Toolkit.WithHandler<any>>()
-  for (const toolkit of yield* Effect.all(agent.toolkits)) {
+  const owners = new Map<string, AnyToolkit>()
+  for (const toolkit of yield* Effect.provideContext(Effect.all(agent.toolkits), services)) {
     for (const [name, tool] of Object.entries<Tool.Any>(toolkit.tools)) {
       if (owners.has(name)) {
         return yield* new AgentError({ agent: agent.name, detail: `two of its tools are named ${name}` })
@@ -199,8 +222,13 @@ const merge = Effect.fnUntraced(function*(
     }
   }
   return {
-    model: agent.model === undefined ? services : Context.merge(services, yield* Layer.build(agent.model)),
+    agent,
     tools,
+    rights: Rights.none,
+    model: Context.merge(
+      services,
+      agent.model === undefined ? Context.empty() : yield* Effect.provideContext(Layer.build(agent.model), services)
+    ),
     handle: (name, params, call) =>
       Effect.fromNullishOr(owners.get(name)).pipe(
         Effect.flatMap((toolkit) =>

@@ -16,7 +16,9 @@ import { ChannelName, type ChatId, type InboundMessage, type OutboundPart, type 
 import type { TurnEvent } from "./Turn.ts"
 
 /** The platform cannot be reached now. */
-export class Unreachable extends Schema.TaggedError<Unreachable>()("Unreachable", { detail: Schema.String }) {}
+export class Unreachable extends Schema.TaggedError<Unreachable>()("Unreachable", {
+  detail: Schema.String
+}) {}
 /** The platform asks to wait. */
 export class RateLimited extends Schema.TaggedError<RateLimited>()("RateLimited", {
   retryAfter: Schema.DurationFromMillis
@@ -24,12 +26,17 @@ export class RateLimited extends Schema.TaggedError<RateLimited>()("RateLimited"
 /** The platform will never take this: the chat is gone, the bot was blocked, the text is not allowed. */
 export class Refused extends Schema.TaggedError<Refused>()("Refused", { detail: Schema.String }) {}
 /** No such channel in this claw, or a second one of the same name. */
-export class Misconfigured extends Schema.TaggedError<Misconfigured>()("Misconfigured", { detail: Schema.String }) {}
+export class Misconfigured extends Schema.TaggedError<Misconfigured>()("Misconfigured", {
+  detail: Schema.String
+}) {}
 
 /** A channel failed, for `reason`. */
 export class ChannelError extends Schema.TaggedError<ChannelError>("effect-claw/services/Channel/ChannelError")(
   "ChannelError",
-  { channel: ChannelName, reason: Schema.Union([Unreachable, RateLimited, Refused, Misconfigured]) }
+  {
+    channel: ChannelName,
+    reason: Schema.Union([Unreachable, RateLimited, Refused, Misconfigured])
+  }
 ) {
   /** Whether the same call may succeed later. */
   get isRetryable(): boolean {
@@ -71,16 +78,19 @@ export interface Channel {
 }
 
 /** The hub that a claw's channels register in. */
-export class Channels extends Context.Service<Channels, {
-  /** Adds a channel for as long as the scope is open. Fails when the name is taken. */
-  readonly register: (channel: Channel) => Effect.Effect<void, ChannelError, Scope.Scope>
-  readonly get: (name: ChannelName) => Effect.Effect<Channel, ChannelError>
-  /**
-   * What all channels receive, in order of arrival, with backpressure. One consumer: the claw. Ends when every channel's
-   * `inbound` has ended, with the failure of one that failed.
-   */
-  readonly inbound: Stream.Stream<InboundDelivery, ChannelError>
-}>()("effect-claw/services/Channel/Channels") {}
+export class Channels extends Context.Service<
+  Channels,
+  {
+    /** Adds a channel for as long as the scope is open. Fails when the name is taken. */
+    readonly register: (channel: Channel) => Effect.Effect<void, ChannelError, Scope.Scope>
+    readonly get: (name: ChannelName) => Effect.Effect<Channel, ChannelError>
+    /**
+     * What all channels receive, in order of arrival, with backpressure. One consumer: the claw. Ends when every channel's
+     * `inbound` has ended, with the failure of one that failed.
+     */
+    readonly inbound: Stream.Stream<InboundDelivery, ChannelError>
+  }
+>()("effect-claw/services/Channel/Channels") {}
 
 /**
  * The hub, in this process.
@@ -90,7 +100,7 @@ export class Channels extends Context.Service<Channels, {
  */
 export const layer: Layer.Layer<Channels> = Layer.effect(
   Channels,
-  Effect.gen(function*() {
+  Effect.gen(function* () {
     const channels = new Map<ChannelName, Channel>()
     const queue = yield* Queue.bounded<InboundDelivery, ChannelError | Cause.Done>(64)
     let consumed = false
@@ -105,7 +115,7 @@ export const layer: Layer.Layer<Channels> = Layer.effect(
     })
 
     return Channels.of({
-      register: Effect.fn("Channels.register")(function*(channel) {
+      register: Effect.fn("Channels.register")(function* (channel) {
         if (channels.has(channel.name)) {
           return yield* new ChannelError({
             channel: channel.name,
@@ -123,12 +133,16 @@ export const layer: Layer.Layer<Channels> = Layer.effect(
             failure = error
             return Effect.logError(`${error.message}; this channel receives no more messages`)
           }),
-          Effect.catchCauseIf((cause) => !Cause.hasInterruptsOnly(cause), (cause) =>
-            Effect.logError(`channel ${channel.name} is defect`, cause)),
-          Effect.andThen(Effect.suspend(() => {
-            open--
-            return endIfLast
-          })),
+          Effect.catchCauseIf(
+            (cause) => !Cause.hasInterruptsOnly(cause),
+            (cause) => Effect.logError(`channel ${channel.name} is defect`, cause)
+          ),
+          Effect.andThen(
+            Effect.suspend(() => {
+              open--
+              return endIfLast
+            })
+          ),
           Effect.forkScoped
         )
       }),
@@ -136,17 +150,19 @@ export const layer: Layer.Layer<Channels> = Layer.effect(
         const channel = channels.get(name)
         return channel === undefined
           ? Effect.fail(
-            new ChannelError({
-              channel: name,
-              reason: new Misconfigured({ detail: "this claw has no such channel" })
-            })
-          )
+              new ChannelError({
+                channel: name,
+                reason: new Misconfigured({ detail: "this claw has no such channel" })
+              })
+            )
           : Effect.succeed(channel)
       },
-      inbound: Stream.unwrap(Effect.suspend(() => {
-        consumed = true
-        return Effect.as(endIfLast, Stream.fromQueue(queue))
-      }))
+      inbound: Stream.unwrap(
+        Effect.suspend(() => {
+          consumed = true
+          return Effect.as(endIfLast, Stream.fromQueue(queue))
+        })
+      )
     })
   })
 )

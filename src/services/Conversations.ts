@@ -12,21 +12,24 @@ import type { Delivery, JournalError } from "./Journal.ts"
 import type { ConversationId } from "./Message.ts"
 
 /** The actors of a claw. */
-export class Conversations extends Context.Service<Conversations, {
-  /**
-   * Says what an actor does: `run` does a conversation's work until there is none. Everything that is unfinished in the
-   * journal starts at once. Interrupting `run` leaves the turn open, to be resumed.
-   */
-  readonly serve: (
-    run: (conversation: ConversationId) => Effect.Effect<void, JournalError>
-  ) => Effect.Effect<void, JournalError, Scope.Scope>
-  /** Puts an input into the journal and wakes the conversation. `false`: it was there already. */
-  readonly deliver: (delivery: Delivery) => Effect.Effect<boolean, JournalError>
-  /** Looks at the conversation's journal, if it is not at work already. */
-  readonly wake: (conversation: ConversationId) => Effect.Effect<void>
-  /** Cancels the running turn, what it started, and inputs not yet seen. `false`: nothing was running. */
-  readonly stop: (conversation: ConversationId) => Effect.Effect<boolean, JournalError>
-  readonly status: (conversation: ConversationId) => Effect.Effect<"idle" | "waiting" | "running">
-  /** Waits until a conversation, or every one, has nothing to do. */
-  readonly settled: (conversation?: ConversationId) => Effect.Effect<void>
-}>()("effect-claw/services/Conversations") {}
+export class Conversations extends Context.Service<
+  Conversations,
+  {
+    /**
+     * Says what an actor does: `run` does a conversation's work until there is none. Everything that is unfinished in the
+     * journal starts at once. Interrupting `run` leaves the turn open, to be resumed.
+     */
+    readonly serve: (
+      run: (conversation: ConversationId) => Effect.Effect<void, JournalError>
+    ) => Effect.Effect<void, JournalError, Scope.Scope>
+    /** Puts an input into the journal and wakes the conversation. `false`: it was there already. */
+    readonly deliver: (delivery: Delivery) => Effect.Effect<boolean, JournalError>
+    /** Looks at the conversation's journal, if it is not at work already. */
+    readonly wake: (conversation: ConversationId) => Effect.Effect<void>
+    /** Cancels the running turn, what it started, and inputs not yet seen. `false`: nothing was running. */
+    readonly stop: (conversation: ConversationId) => Effect.Effect<boolean, JournalError>
+    readonly status: (conversation: ConversationId) => Effect.Effect<"idle" | "waiting" | "running">
+    /** Waits until a conversation, or every one, has nothing to do. */
+    readonly settled: (conversation?: ConversationId) => Effect.Effect<void>
+  }
+>()("effect-claw/services/Conversations") {}

@@ -14,17 +14,20 @@ import type { TurnId } from "./Turn.ts"
  *
  * @effect-leakable-service
  */
-export class CurrentTurn extends Context.Service<CurrentTurn, {
-  readonly conversation: ConversationId
-  readonly turn: TurnId
-  readonly agent: AgentName
-  /** The person whose message the turn answers; none when a task or another agent began it. */
-  readonly sender: SenderId | undefined
-  readonly rights: Rights
-  /** The specialists the agent may delegate to. */
-  readonly team: ReadonlyArray<AgentName>
-  /** 0 for a person's conversation, 1 for an agent working for it, and so on. */
-  readonly depth: number
-  /** The id of the tool call. */
-  readonly call: string
-}>()("effect-claw/services/CurrentTurn") {}
+export class CurrentTurn extends Context.Service<
+  CurrentTurn,
+  {
+    readonly conversation: ConversationId
+    readonly turn: TurnId
+    readonly agent: AgentName
+    /** The person whose message the turn answers; none when a task or another agent began it. */
+    readonly sender: SenderId | undefined
+    readonly rights: Rights
+    /** The specialists the agent may delegate to. */
+    readonly team: ReadonlyArray<AgentName>
+    /** 0 for a person's conversation, 1 for an agent working for it, and so on. */
+    readonly depth: number
+    /** The id of the tool call. */
+    readonly call: string
+  }
+>()("effect-claw/services/CurrentTurn") {}

@@ -7,6 +7,7 @@
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
 import * as RegExp from "effect/RegExp"
+import * as Struct from "effect/Struct"
 import type { Binding } from "./Bind.ts"
 import type { Channel } from "./Channel.ts"
 import { type AgentName, channelOf, conversationId, type InboundMessage, textOf } from "./Message.ts"
@@ -26,6 +27,7 @@ export const commands = {
   help: "this list"
 } as const
 export type CommandName = keyof typeof commands
+const commandNames = Struct.keys(commands)
 
 /** What becomes of a message. */
 export type Verdict =
@@ -34,9 +36,12 @@ export type Verdict =
   | { readonly _tag: "Ignore"; readonly reason: string }
 
 /** Judges every message before it is received. */
-export class Gate extends Context.Service<Gate, {
-  readonly judge: (message: InboundMessage, channel: Channel) => Verdict
-}>()("effect-claw/services/Gate") {}
+export class Gate extends Context.Service<
+  Gate,
+  {
+    readonly judge: (message: InboundMessage, channel: Channel) => Verdict
+  }
+>()("effect-claw/services/Gate") {}
 
 /** Whether a text begins with `@trigger` as a whole word, whatever the case. */
 export const isTriggered = (text: string, trigger: string): boolean =>
@@ -44,7 +49,7 @@ export const isTriggered = (text: string, trigger: string): boolean =>
 
 const commandOf = (text: string): CommandName | undefined => {
   const name = /^\/([a-z]+)$/.exec(text.trim())?.[1]
-  return name !== undefined && Object.hasOwn(commands, name) ? name as CommandName : undefined
+  return commandNames.find((command) => command === name)
 }
 
 /**
@@ -64,17 +69,23 @@ export const layer = (options: {
         return { _tag: "Ignore", reason: "the sender is not admitted" }
       }
       const conversation = conversationId(message.channel, message.chat)
-      const binding = options.bindings.find(({ scope }) =>
-        scope._tag === "Everywhere" ||
-        (scope._tag === "Channel" ? scope.channel === channelOf(conversation) : scope.conversation === conversation)
+      const binding = options.bindings.find(
+        ({ scope }) =>
+          scope._tag === "Everywhere" ||
+          (scope._tag === "Channel" ? scope.channel === channelOf(conversation) : scope.conversation === conversation)
       )
       if (binding === undefined) return { _tag: "Ignore", reason: "no agent is bound to this conversation" }
       const text = textOf(message.content)
       const command = commandOf(text)
       if (command !== undefined) return { _tag: "Command", agent: binding.agent, command }
-      const engaged = message.direct || message.mentionsAgent === true || binding.engage === "always" ||
+      const engaged =
+        message.direct ||
+        message.mentionsAgent === true ||
+        binding.engage === "always" ||
         isTriggered(text, binding.trigger)
-      return engaged ? { _tag: "Engage", agent: binding.agent } : { _tag: "Ignore", reason: "not addressed to the agent" }
+      return engaged
+        ? { _tag: "Engage", agent: binding.agent }
+        : { _tag: "Ignore", reason: "not addressed to the agent" }
     }
   })
 }

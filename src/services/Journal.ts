@@ -24,10 +24,13 @@ export class EntryInvalid extends Schema.TaggedError<EntryInvalid>()("EntryInval
 }) {}
 
 /** The journal could not be read or written, for `reason`. */
-export class JournalError extends Schema.TaggedError<JournalError>("effect-claw/services/Journal/JournalError")("JournalError", {
-  operation: Schema.String,
-  reason: Schema.Union([StoreFailed, EntryInvalid])
-}) {
+export class JournalError extends Schema.TaggedError<JournalError>("effect-claw/services/Journal/JournalError")(
+  "JournalError",
+  {
+    operation: Schema.String,
+    reason: Schema.Union([StoreFailed, EntryInvalid])
+  }
+) {
   override get message(): string {
     return `journal ${this.operation}: ${this.reason.detail}`
   }
@@ -83,36 +86,33 @@ export interface Record {
 export const patience = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("10 seconds")])
 
 /** The durable record of conversations. */
-export class Journal extends Context.Service<Journal, {
-  /** Appends an input. `false`: it is already here, by its key; the journal is as it was. */
-  readonly accept: (delivery: Delivery) => Effect.Effect<boolean, JournalError>
-  /** Appends the request of a model step, opening a turn if none is open. Inputs up to here count as seen. */
-  readonly request: (
-    conversation: ConversationId,
-    agent: AgentName,
-    step: number
-  ) => Effect.Effect<TurnId, JournalError>
-  /** Appends events, outputs and, if asked, the turn's end, in one transaction. Returns whether the turn ended. */
-  readonly record: (record: Record) => Effect.Effect<boolean, JournalError>
-  /** A conversation's entries after a position, oldest first; from 0, the latest since its last reset. */
-  readonly entries: (
-    conversation: ConversationId,
-    after: number
-  ) => Effect.Effect<ReadonlyArray<Entry>, JournalError>
-  /** What came of an input, by its key; none while its turn has not ended. */
-  readonly outcome: (
-    conversation: ConversationId,
-    key: string
-  ) => Effect.Effect<Option.Option<Outcome>, JournalError>
-  readonly state: (conversation: ConversationId) => Effect.Effect<Option.Option<ConversationState>, JournalError>
-  /** Conversations with an open turn or unseen inputs. */
-  readonly unfinished: Effect.Effect<ReadonlyArray<ConversationId>, JournalError>
-  /** A conversation's outputs that are neither sent nor failed, in the order they were recorded. */
-  readonly outbox: (conversation: ConversationId) => Effect.Effect<ReadonlyArray<PendingOutput>, JournalError>
-  /** Conversations whose outbox is not empty. */
-  readonly unsent: Effect.Effect<ReadonlyArray<ConversationId>, JournalError>
-  /** Marks an output as accepted by its channel, as failed for good, or counts a failed attempt. */
-  readonly settle: (output: OutputId, outcome: "sent" | "failed" | "retry") => Effect.Effect<void, JournalError>
-  /** Runs an effect in one transaction, with all that it writes to this journal and to services on the same store. */
-  readonly atomically: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | JournalError, R>
-}>()("effect-claw/services/Journal") {}
+export class Journal extends Context.Service<
+  Journal,
+  {
+    /** Appends an input. `false`: it is already here, by its key; the journal is as it was. */
+    readonly accept: (delivery: Delivery) => Effect.Effect<boolean, JournalError>
+    /** Appends the request of a model step, opening a turn if none is open. Inputs up to here count as seen. */
+    readonly request: (
+      conversation: ConversationId,
+      agent: AgentName,
+      step: number
+    ) => Effect.Effect<TurnId, JournalError>
+    /** Appends events, outputs and, if asked, the turn's end, in one transaction. Returns whether the turn ended. */
+    readonly record: (record: Record) => Effect.Effect<boolean, JournalError>
+    /** A conversation's entries after a position, oldest first; from 0, the latest since its last reset. */
+    readonly entries: (conversation: ConversationId, after: number) => Effect.Effect<ReadonlyArray<Entry>, JournalError>
+    /** What came of an input, by its key; none while its turn has not ended. */
+    readonly outcome: (conversation: ConversationId, key: string) => Effect.Effect<Option.Option<Outcome>, JournalError>
+    readonly state: (conversation: ConversationId) => Effect.Effect<Option.Option<ConversationState>, JournalError>
+    /** Conversations with an open turn or unseen inputs. */
+    readonly unfinished: Effect.Effect<ReadonlyArray<ConversationId>, JournalError>
+    /** A conversation's outputs that are neither sent nor failed, in the order they were recorded. */
+    readonly outbox: (conversation: ConversationId) => Effect.Effect<ReadonlyArray<PendingOutput>, JournalError>
+    /** Conversations whose outbox is not empty. */
+    readonly unsent: Effect.Effect<ReadonlyArray<ConversationId>, JournalError>
+    /** Marks an output as accepted by its channel, as failed for good, or counts a failed attempt. */
+    readonly settle: (output: OutputId, outcome: "sent" | "failed" | "retry") => Effect.Effect<void, JournalError>
+    /** Runs an effect in one transaction, with all that it writes to this journal and to services on the same store. */
+    readonly atomically: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | JournalError, R>
+  }
+>()("effect-claw/services/Journal") {}

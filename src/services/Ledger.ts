@@ -27,9 +27,12 @@ export class BooksFailed extends Schema.TaggedError<BooksFailed>()("BooksFailed"
 }) {}
 
 /** The ledger refuses, for `reason`. */
-export class LedgerError extends Schema.TaggedError<LedgerError>("effect-claw/services/Ledger/LedgerError")("LedgerError", {
-  reason: Schema.Union([BudgetExceeded, BooksFailed])
-}) {
+export class LedgerError extends Schema.TaggedError<LedgerError>("effect-claw/services/Ledger/LedgerError")(
+  "LedgerError",
+  {
+    reason: Schema.Union([BudgetExceeded, BooksFailed])
+  }
+) {
   override get message(): string {
     return this.reason._tag === "BudgetExceeded"
       ? `the budget of ${this.reason.budget} per ${this.reason.period} is used up (${this.reason.spent})`
@@ -71,10 +74,13 @@ export interface SpentBy {
 }
 
 /** The books of what models cost. */
-export class Ledger extends Context.Service<Ledger, {
-  readonly reserve: (reservation: Reservation) => Effect.Effect<void, LedgerError>
-  readonly book: (
-    call: Pick<Reservation, "turn" | "step" | "price"> & { readonly usage: Response.Usage }
-  ) => Effect.Effect<void, LedgerError>
-  readonly spent: (by: SpentBy) => Effect.Effect<Spent, LedgerError>
-}>()("effect-claw/services/Ledger") {}
+export class Ledger extends Context.Service<
+  Ledger,
+  {
+    readonly reserve: (reservation: Reservation) => Effect.Effect<void, LedgerError>
+    readonly book: (
+      call: Pick<Reservation, "turn" | "step" | "price"> & { readonly usage: Response.Usage }
+    ) => Effect.Effect<void, LedgerError>
+    readonly spent: (by: SpentBy) => Effect.Effect<Spent, LedgerError>
+  }
+>()("effect-claw/services/Ledger") {}

@@ -27,7 +27,9 @@ export interface MemoryEntry {
 }
 
 /** The text is empty or longer than 8,192 characters. */
-export class MemoryInvalid extends Schema.TaggedError<MemoryInvalid>()("MemoryInvalid", { detail: Schema.String }) {}
+export class MemoryInvalid extends Schema.TaggedError<MemoryInvalid>()("MemoryInvalid", {
+  detail: Schema.String
+}) {}
 /** The store does not answer. */
 export class MemoryFailed extends Schema.TaggedError<MemoryFailed>()("MemoryFailed", {
   detail: Schema.String,
@@ -35,29 +37,35 @@ export class MemoryFailed extends Schema.TaggedError<MemoryFailed>()("MemoryFail
 }) {}
 
 /** Memory could not be read or written, for `reason`. */
-export class MemoryError extends Schema.TaggedError<MemoryError>("effect-claw/services/Memory/MemoryError")("MemoryError", {
-  reason: Schema.Union([MemoryInvalid, MemoryFailed])
-}) {
+export class MemoryError extends Schema.TaggedError<MemoryError>("effect-claw/services/Memory/MemoryError")(
+  "MemoryError",
+  {
+    reason: Schema.Union([MemoryInvalid, MemoryFailed])
+  }
+) {
   override get message(): string {
     return `memory: ${this.reason.detail}`
   }
 }
 
 /** What is kept. `scopes` are always the ones that the caller may see. */
-export class Memory extends Context.Service<Memory, {
-  /** Keeps a text. The same text in the same scope is kept once. */
-  readonly remember: (scope: MemoryScope, text: string) => Effect.Effect<MemoryEntry, MemoryError>
-  /** The best matches for a query in plain words, best first. Any text is a valid query. */
-  readonly recall: (
-    scopes: ReadonlyArray<MemoryScope>,
-    query: string,
-    limit?: number
-  ) => Effect.Effect<ReadonlyArray<MemoryEntry>, MemoryError>
-  /** Removes a memory. `false`: there is none of this id in these scopes. */
-  readonly forget: (scopes: ReadonlyArray<MemoryScope>, id: number) => Effect.Effect<boolean, MemoryError>
-  /** The latest memories, newest first. */
-  readonly list: (
-    scopes: ReadonlyArray<MemoryScope>,
-    limit?: number
-  ) => Effect.Effect<ReadonlyArray<MemoryEntry>, MemoryError>
-}>()("effect-claw/services/Memory") {}
+export class Memory extends Context.Service<
+  Memory,
+  {
+    /** Keeps a text. The same text in the same scope is kept once. */
+    readonly remember: (scope: MemoryScope, text: string) => Effect.Effect<MemoryEntry, MemoryError>
+    /** The best matches for a query in plain words, best first. Any text is a valid query. */
+    readonly recall: (
+      scopes: ReadonlyArray<MemoryScope>,
+      query: string,
+      limit?: number
+    ) => Effect.Effect<ReadonlyArray<MemoryEntry>, MemoryError>
+    /** Removes a memory. `false`: there is none of this id in these scopes. */
+    readonly forget: (scopes: ReadonlyArray<MemoryScope>, id: number) => Effect.Effect<boolean, MemoryError>
+    /** The latest memories, newest first. */
+    readonly list: (
+      scopes: ReadonlyArray<MemoryScope>,
+      limit?: number
+    ) => Effect.Effect<ReadonlyArray<MemoryEntry>, MemoryError>
+  }
+>()("effect-claw/services/Memory") {}

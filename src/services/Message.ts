@@ -32,9 +32,9 @@ export const AgentName = Schema.String.check(Schema.isPattern(/^[A-Za-z][A-Za-z0
 export type AgentName = typeof AgentName.Type
 
 /** `"<channel>:<chat>"`. The conversations of a swarm's children are on the channel `swarm`. */
-export const ConversationId = Schema.String.check(
-  Schema.isPattern(/^[a-z][a-z0-9.-]*:.+$/s)
-).pipe(Schema.brand("ConversationId"))
+export const ConversationId = Schema.String.check(Schema.isPattern(/^[a-z][a-z0-9.-]*:.+$/s)).pipe(
+  Schema.brand("ConversationId")
+)
 export type ConversationId = typeof ConversationId.Type
 
 /** The conversation that a chat on a channel is. */

@@ -15,12 +15,15 @@ import { Journal, type JournalError, patience, type PendingOutput } from "./Jour
 import { channelOf, chatOf, type ConversationId } from "./Message.ts"
 
 /** Sends what is recorded. */
-export class Outbox extends Context.Service<Outbox, {
-  /** Says that a conversation may have something to send. */
-  readonly flush: (conversation: ConversationId) => Effect.Effect<void>
-  /** Waits until nothing is being sent. */
-  readonly settled: Effect.Effect<void>
-}>()("effect-claw/services/Outbox") {}
+export class Outbox extends Context.Service<
+  Outbox,
+  {
+    /** Says that a conversation may have something to send. */
+    readonly flush: (conversation: ConversationId) => Effect.Effect<void>
+    /** Waits until nothing is being sent. */
+    readonly settled: Effect.Effect<void>
+  }
+>()("effect-claw/services/Outbox") {}
 
 /** Delays of a channel's retries: from half a second, doubling to five minutes, jittered; longer when the channel says. */
 const delays = Schedule.min([Schedule.exponential("500 millis"), Schedule.spaced("5 minutes")]).pipe(
@@ -44,15 +47,16 @@ const delays = Schedule.min([Schedule.exponential("500 millis"), Schedule.spaced
  */
 export const layer: Layer.Layer<Outbox, JournalError, Journal | Channels> = Layer.effect(
   Outbox,
-  Effect.gen(function*() {
+  Effect.gen(function* () {
     const journal = yield* Journal
     const channels = yield* Channels
 
     const send = (output: PendingOutput) =>
       Effect.flatMap(channels.get(channelOf(output.conversation)), (channel) =>
-        channel.send(chatOf(output.conversation), { id: output.id, text: output.text }))
+        channel.send(chatOf(output.conversation), { id: output.id, text: output.text })
+      )
 
-    const deliver = Effect.fn("Outbox.deliver")(function*(output: PendingOutput) {
+    const deliver = Effect.fn("Outbox.deliver")(function* (output: PendingOutput) {
       const outcome = yield* send(output).pipe(
         Effect.tapError((error) =>
           error.isRetryable
@@ -62,7 +66,8 @@ export const layer: Layer.Layer<Outbox, JournalError, Journal | Channels> = Laye
         Effect.retry(delays),
         Effect.as("sent" as const),
         Effect.catchTag("ChannelError", (error) =>
-          Effect.as(Effect.logError(`an output could not be sent: ${error.message}`), "failed" as const))
+          Effect.as(Effect.logError(`an output could not be sent: ${error.message}`), "failed" as const)
+        )
       )
       yield* journal.settle(output.id, outcome)
     })

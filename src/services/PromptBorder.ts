@@ -13,12 +13,12 @@ export const escape = (value: string): string =>
     .replace(/</g, "&lt;")
     .replace(/>/g, "&gt;")
     .replace(/"/g, "&quot;")
-    .replace(/[<＜]\s*[|｜]|[|｜]\s*[>＞]/g, (token) => [...token].join("\u200b"))
+    .replace(/[<＜]\s*[|｜]|[|｜]\s*[>＞]/g, (token) => token.split("").join("\u200b"))
 
 /** Undoes `escape`, for a reader that is no model. */
 export const unescape = (value: string): string =>
   value
-    .replace(/&quot;/g, "\"")
+    .replace(/&quot;/g, '"')
     .replace(/&gt;/g, ">")
     .replace(/&lt;/g, "<")
     .replace(/&amp;/g, "&")

@@ -22,9 +22,13 @@ export class ImageMissing extends Schema.TaggedError<ImageMissing>()("ImageMissi
   detail: Schema.String
 }) {}
 /** The session ended under a command: the engine went away, or the sandbox ran out of memory. */
-export class SessionLost extends Schema.TaggedError<SessionLost>()("SessionLost", { detail: Schema.String }) {}
+export class SessionLost extends Schema.TaggedError<SessionLost>()("SessionLost", {
+  detail: Schema.String
+}) {}
 /** The spec asks for what this implementation cannot enforce. */
-export class SpecRejected extends Schema.TaggedError<SpecRejected>()("SpecRejected", { detail: Schema.String }) {}
+export class SpecRejected extends Schema.TaggedError<SpecRejected>()("SpecRejected", {
+  detail: Schema.String
+}) {}
 /** A file inside cannot be read or written. */
 export class FileFailed extends Schema.TaggedError<FileFailed>()("FileFailed", {
   path: Schema.String,
@@ -34,7 +38,9 @@ export class FileFailed extends Schema.TaggedError<FileFailed>()("FileFailed", {
 /** A sandbox failed, for `reason`. */
 export class SandboxError extends Schema.TaggedError<SandboxError>("effect-claw/services/Sandbox/SandboxError")(
   "SandboxError",
-  { reason: Schema.Union([SandboxUnavailable, ImageMissing, SessionLost, SpecRejected, FileFailed]) }
+  {
+    reason: Schema.Union([SandboxUnavailable, ImageMissing, SessionLost, SpecRejected, FileFailed])
+  }
 ) {
   override get message(): string {
     return this.reason._tag === "FileFailed" ? `${this.reason.path}: ${this.reason.detail}` : this.reason.detail
@@ -66,9 +72,10 @@ export interface SandboxSpec {
 /** Options with their defaults filled in. Throws on a size that is none, because a definition is code. */
 export const makeSpec = (options: SandboxOptions, workspace: string): SandboxSpec => ({
   image: options.image,
-  memoryBytes: options.memory === undefined
-    ? 512 * 1024 * 1024
-    : ByteSize.toNumberUnsafe(ByteSize.fromInputUnsafe(options.memory)),
+  memoryBytes:
+    options.memory === undefined
+      ? 512 * 1024 * 1024
+      : ByteSize.toNumberUnsafe(ByteSize.fromInputUnsafe(options.memory)),
   cpus: options.cpus ?? 1,
   processes: options.processes ?? 256,
   workspace
@@ -114,11 +121,14 @@ export interface SandboxSession {
 }
 
 /** Opens sessions. */
-export class Sandbox extends Context.Service<Sandbox, {
-  /** For people: `Docker 27.3`, `virtual shell`. */
-  readonly description: Effect.Effect<string>
-  readonly open: (spec: SandboxSpec) => Effect.Effect<SandboxSession, SandboxError, Scope.Scope>
-}>()("effect-claw/services/Sandbox") {}
+export class Sandbox extends Context.Service<
+  Sandbox,
+  {
+    /** For people: `Docker 27.3`, `virtual shell`. */
+    readonly description: Effect.Effect<string>
+    readonly open: (spec: SandboxSpec) => Effect.Effect<SandboxSession, SandboxError, Scope.Scope>
+  }
+>()("effect-claw/services/Sandbox") {}
 
 /** A finished command with what it printed. */
 export interface CommandResult extends CommandExit {
@@ -127,12 +137,15 @@ export interface CommandResult extends CommandExit {
 }
 
 /** Runs a command to its end. Output that is no UTF-8 is shown with replacement characters. */
-export const run = Effect.fn("Sandbox.run")(function*(session: SandboxSession, command: Command) {
+export const run = Effect.fn("Sandbox.run")(function* (session: SandboxSession, command: Command) {
   const process = yield* session.exec(command)
-  const [stdout, stderr, exit] = yield* Effect.all([
-    Stream.mkString(Stream.decodeText(process.stdout)),
-    Stream.mkString(Stream.decodeText(process.stderr)),
-    process.exit
-  ], { concurrency: "unbounded" })
+  const [stdout, stderr, exit] = yield* Effect.all(
+    [
+      Stream.mkString(Stream.decodeText(process.stdout)),
+      Stream.mkString(Stream.decodeText(process.stderr)),
+      process.exit
+    ],
+    { concurrency: "unbounded" }
+  )
   return { ...exit, stdout, stderr } satisfies CommandResult
 }, Effect.scoped)

@@ -8,17 +8,27 @@ import * as Layer from "effect/Layer"
 import * as RcMap from "effect/RcMap"
 import type * as Scope from "effect/Scope"
 import { AgentName, ConversationId } from "./Message.ts"
-import { makeSpec, Sandbox, SandboxError, type SandboxOptions, type SandboxSession, SandboxUnavailable } from "./Sandbox.ts"
+import {
+  makeSpec,
+  Sandbox,
+  SandboxError,
+  type SandboxOptions,
+  type SandboxSession,
+  SandboxUnavailable
+} from "./Sandbox.ts"
 import { type WorkspaceError, Workspaces } from "./Workspaces.ts"
 
 /** The sessions of a claw's agents. */
-export class Sandboxes extends Context.Service<Sandboxes, {
-  /** The session of an agent in a conversation. It stays open at least as long as the scope. */
-  readonly session: (
-    agent: AgentName,
-    conversation: ConversationId
-  ) => Effect.Effect<SandboxSession, SandboxError, Scope.Scope>
-}>()("effect-claw/services/Sandboxes") {}
+export class Sandboxes extends Context.Service<
+  Sandboxes,
+  {
+    /** The session of an agent in a conversation. It stays open at least as long as the scope. */
+    readonly session: (
+      agent: AgentName,
+      conversation: ConversationId
+    ) => Effect.Effect<SandboxSession, SandboxError, Scope.Scope>
+  }
+>()("effect-claw/services/Sandboxes") {}
 
 /** How long sessions stay, and what they are opened with. */
 export interface Options {
@@ -37,7 +47,7 @@ export interface Options {
 export const layer = (options: Options): Layer.Layer<Sandboxes, never, Sandbox | Workspaces> =>
   Layer.effect(
     Sandboxes,
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const sandbox = yield* Sandbox
       const workspaces = yield* Workspaces
       const sessions = yield* RcMap.make({
@@ -52,12 +62,13 @@ export const layer = (options: Options): Layer.Layer<Sandboxes, never, Sandbox |
         idleTimeToLive: options.idle ?? "5 minutes"
       })
       return Sandboxes.of({
-        session: Effect.fn("Sandboxes.session")(function*(agent, conversation) {
+        session: Effect.fn("Sandboxes.session")(function* (agent, conversation) {
           const key = `${agent} ${conversation}`
           const session = yield* RcMap.get(sessions, key)
           const forgetLost = <A, R>(use: Effect.Effect<A, SandboxError, R>) =>
             Effect.tapError(use, (error) =>
-              error.reason._tag === "SessionLost" ? RcMap.invalidate(sessions, key) : Effect.void)
+              error.reason._tag === "SessionLost" ? RcMap.invalidate(sessions, key) : Effect.void
+            )
           return {
             ...session,
             exec: (command) =>

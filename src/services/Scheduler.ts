@@ -69,14 +69,17 @@ export interface TaskRun {
 }
 
 /** Tasks of conversations. */
-export class Scheduler extends Context.Service<Scheduler, {
-  readonly schedule: (task: NewTask) => Effect.Effect<Task, SchedulerError>
-  /** Tasks still to come, soonest first; of one conversation, or of all. */
-  readonly list: (conversation?: ConversationId) => Effect.Effect<ReadonlyArray<Task>, SchedulerError>
-  readonly pause: (conversation: ConversationId, id: string) => Effect.Effect<void, SchedulerError>
-  /** Firings missed while paused are not made up for. */
-  readonly resume: (conversation: ConversationId, id: string) => Effect.Effect<void, SchedulerError>
-  readonly cancel: (conversation: ConversationId, id: string) => Effect.Effect<void, SchedulerError>
-  /** The latest firings of a task, newest first. */
-  readonly runs: (conversation: ConversationId, id: string) => Effect.Effect<ReadonlyArray<TaskRun>, SchedulerError>
-}>()("effect-claw/services/Scheduler") {}
+export class Scheduler extends Context.Service<
+  Scheduler,
+  {
+    readonly schedule: (task: NewTask) => Effect.Effect<Task, SchedulerError>
+    /** Tasks still to come, soonest first; of one conversation, or of all. */
+    readonly list: (conversation?: ConversationId) => Effect.Effect<ReadonlyArray<Task>, SchedulerError>
+    readonly pause: (conversation: ConversationId, id: string) => Effect.Effect<void, SchedulerError>
+    /** Firings missed while paused are not made up for. */
+    readonly resume: (conversation: ConversationId, id: string) => Effect.Effect<void, SchedulerError>
+    readonly cancel: (conversation: ConversationId, id: string) => Effect.Effect<void, SchedulerError>
+    /** The latest firings of a task, newest first. */
+    readonly runs: (conversation: ConversationId, id: string) => Effect.Effect<ReadonlyArray<TaskRun>, SchedulerError>
+  }
+>()("effect-claw/services/Scheduler") {}

@@ -10,7 +10,7 @@ import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { AgentName } from "./Message.ts"
 import type { CurrentTurn } from "./CurrentTurn.ts"
-import { Ending } from "./Turn.ts"
+import { type Ending } from "./Turn.ts"
 
 /** The agent has no such specialist in its team. */
 export class SpecialistUnknown extends Schema.TaggedError<SpecialistUnknown>()("SpecialistUnknown", {
@@ -47,9 +47,12 @@ export interface Report {
 }
 
 /** Work given to other agents, under the current turn. */
-export class Swarm extends Context.Service<Swarm, {
-  /** Gives work to one specialist and waits for its report. `ordinal` tells briefs of one tool call apart. */
-  readonly delegate: (brief: Brief, ordinal?: number) => Effect.Effect<Report, SwarmError, CurrentTurn>
-  /** Gives work to several at once and waits for all. */
-  readonly all: (briefs: ReadonlyArray<Brief>) => Effect.Effect<ReadonlyArray<Report>, SwarmError, CurrentTurn>
-}>()("effect-claw/services/Swarm") {}
+export class Swarm extends Context.Service<
+  Swarm,
+  {
+    /** Gives work to one specialist and waits for its report. `ordinal` tells briefs of one tool call apart. */
+    readonly delegate: (brief: Brief, ordinal?: number) => Effect.Effect<Report, SwarmError, CurrentTurn>
+    /** Gives work to several at once and waits for all. */
+    readonly all: (briefs: ReadonlyArray<Brief>) => Effect.Effect<ReadonlyArray<Report>, SwarmError, CurrentTurn>
+  }
+>()("effect-claw/services/Swarm") {}

@@ -36,10 +36,13 @@ export interface GuardedCall {
 }
 
 /** The way to every tool. */
-export class ToolGuard extends Context.Service<ToolGuard, {
-  /** Makes a call and journals its start and result. Fails only when the journal does. */
-  readonly call: (call: GuardedCall) => Effect.Effect<Prompt.ToolResultPart, JournalError>
-}>()("effect-claw/services/ToolGuard") {}
+export class ToolGuard extends Context.Service<
+  ToolGuard,
+  {
+    /** Makes a call and journals its start and result. Fails only when the journal does. */
+    readonly call: (call: GuardedCall) => Effect.Effect<Prompt.ToolResultPart, JournalError>
+  }
+>()("effect-claw/services/ToolGuard") {}
 
 /**
  * The guard.
@@ -49,10 +52,10 @@ export class ToolGuard extends Context.Service<ToolGuard, {
  */
 export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
   ToolGuard,
-  Effect.gen(function*() {
+  Effect.gen(function* () {
     const journal = yield* Journal
 
-    const execute = Effect.fnUntraced(function*({ agent, call, interrupted, turn }: GuardedCall) {
+    const execute = Effect.fnUntraced(function* ({ agent, call, interrupted, turn }: GuardedCall) {
       const tool = Object.hasOwn(agent.tools, call.name) ? agent.tools[call.name] : undefined
       if (tool === undefined || !Rights.allows(turn.rights, call.name)) {
         const own = Object.keys(agent.tools).filter((name) => Rights.allows(turn.rights, name))
@@ -83,22 +86,33 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
         Effect.timeoutOrElse({
           duration: deadline,
           orElse: () =>
-            Effect.succeed(failure(call, `${call.name} took longer than ${Duration.format(Duration.fromInputUnsafe(deadline))} and was stopped.`))
+            Effect.succeed(
+              failure(
+                call,
+                `${call.name} took longer than ${Duration.format(Duration.fromInputUnsafe(deadline))} and was stopped.`
+              )
+            )
         }),
-        Effect.catchCauseIf((cause) => !Cause.hasInterrupts(cause), (cause) =>
-          Effect.as(
-            Effect.logError(`tool ${call.name} is defect`, cause),
-            failure(call, `${call.name} failed unexpectedly. This is a fault of the tool, not of your call.`)
-          )),
+        Effect.catchCauseIf(
+          (cause) => !Cause.hasInterrupts(cause),
+          (cause) =>
+            Effect.as(
+              Effect.logError(`tool ${call.name} is defect`, cause),
+              failure(call, `${call.name} failed unexpectedly. This is a fault of the tool, not of your call.`)
+            )
+        ),
         Effect.provideService(CurrentTurn, { ...turn, call: call.id })
       )
     })
 
     return ToolGuard.of({
-      call: Effect.fn("ToolGuard.call")(function*(guarded) {
+      call: Effect.fn("ToolGuard.call")(function* (guarded) {
         yield* Effect.annotateCurrentSpan({ tool: guarded.call.name })
         const result = yield* execute(guarded)
-        yield* journal.record({ conversation: guarded.turn.conversation, events: [{ _tag: "ToolEnded", result }] })
+        yield* journal.record({
+          conversation: guarded.turn.conversation,
+          events: [{ _tag: "ToolEnded", result }]
+        })
         return result
       })
     })
@@ -110,13 +124,15 @@ const failure = (call: Prompt.ToolCallPart, result: string): Prompt.ToolResultPa
 
 const messageOf = (error: unknown): string => {
   if (typeof error === "string") return error
-  return Predicate.hasProperty(error, "message") && typeof error.message === "string" ? error.message : JSON.stringify(error)
+  return Predicate.hasProperty(error, "message") && typeof error.message === "string"
+    ? error.message
+    : JSON.stringify(error)
 }
 
 /** Results are JSON. One that is too long becomes the beginning of its text, and says so. */
 const cap = (result: unknown): unknown => {
-  const written = typeof result === "string" ? result : JSON.stringify(result) ?? "null"
+  const written = typeof result === "string" ? result : (JSON.stringify(result) ?? "null")
   return written.length <= resultLimit
-    ? result ?? null
+    ? (result ?? null)
     : `${written.slice(0, resultLimit)}\n[cut: ${(written.length - resultLimit).toLocaleString("en-US")} more characters]`
 }

@@ -29,7 +29,7 @@ const clip = (text: string): string =>
     : `${text.slice(0, inputLimit)}\n[${(text.length - inputLimit).toLocaleString("en-US")} characters more were cut]`
 
 /** How times are shown in a zone: `Tue, Nov 24, 2026, 6:11 PM`. */
-export const clockIn = (zone: DateTime.TimeZone): (at: number) => string => {
+export const clockIn = (zone: DateTime.TimeZone): ((at: number) => string) => {
   const format = new Intl.DateTimeFormat("en-US", {
     weekday: "short",
     year: "numeric",
@@ -43,11 +43,12 @@ export const clockIn = (zone: DateTime.TimeZone): (at: number) => string => {
 }
 
 const userMessage = ({ at, content, origin }: Input, clock: (at: number) => string): Prompt.UserMessage => {
-  const [tag, attributes] = origin._tag === "Person"
-    ? ["message", { from: origin.name ?? origin.sender }]
-    : origin._tag === "Task"
-    ? ["task", { id: origin.task }]
-    : ["brief", { from: origin.agent }]
+  const [tag, attributes] =
+    origin._tag === "Person"
+      ? ["message", { from: origin.name ?? origin.sender }]
+      : origin._tag === "Task"
+        ? ["task", { id: origin.task }]
+        : ["brief", { from: origin.agent }]
   const parts: Content = content.map((part) =>
     part.type === "text"
       ? Prompt.textPart({ text: wrap(tag, { ...attributes, time: clock(at) }, clip(part.text)) })
@@ -71,9 +72,11 @@ export const prompt = (options: {
   // Results stand right after the calls; what people said meanwhile follows.
   const flush = () => {
     if (calls.length > 0) {
-      messages.push(Prompt.toolMessage({
-        content: calls.map((call) => results.get(call.id) ?? interruptedResult(call))
-      }))
+      messages.push(
+        Prompt.toolMessage({
+          content: calls.map((call) => results.get(call.id) ?? interruptedResult(call))
+        })
+      )
     }
     messages.push(...held)
     calls = []

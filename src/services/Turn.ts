@@ -67,12 +67,12 @@ export type Next =
   | { readonly _tag: "Rest" }
   | { readonly _tag: "AskModel"; readonly step: number }
   | {
-    readonly _tag: "CallTools"
-    readonly step: number
-    readonly calls: ReadonlyArray<Prompt.ToolCallPart>
-    /** Calls that had been started when the claw died: their outcome is unknown. */
-    readonly interrupted: ReadonlySet<string>
-  }
+      readonly _tag: "CallTools"
+      readonly step: number
+      readonly calls: ReadonlyArray<Prompt.ToolCallPart>
+      /** Calls that had been started when the claw died: their outcome is unknown. */
+      readonly interrupted: ReadonlySet<string>
+    }
 
 /** The tool calls of an answer that are ours to run. */
 export const toolCalls = (content: ReadonlyArray<Prompt.AssistantMessagePart>): ReadonlyArray<Prompt.ToolCallPart> =>
@@ -186,4 +186,9 @@ export type TurnEvent =
   | { readonly _tag: "ToolCalled"; readonly call: string; readonly tool: string; readonly params: unknown }
   | { readonly _tag: "ToolReturned"; readonly call: string; readonly isFailure: boolean }
   /** The turn is over; `outputs` are recorded and will be sent. */
-  | { readonly _tag: "TurnEnded"; readonly turn: TurnId; readonly ending: Ending; readonly outputs: ReadonlyArray<OutputId> }
+  | {
+      readonly _tag: "TurnEnded"
+      readonly turn: TurnId
+      readonly ending: Ending
+      readonly outputs: ReadonlyArray<OutputId>
+    }

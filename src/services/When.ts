@@ -29,9 +29,12 @@ export type WhenInput =
   | { readonly at: string; readonly timeZone?: string }
 
 /** A time that cannot be understood or never comes. Nothing was stored. */
-export class WhenInvalid extends Schema.TaggedError<WhenInvalid>("effect-claw/services/When/WhenInvalid")("WhenInvalid", {
-  detail: Schema.String
-}) {
+export class WhenInvalid extends Schema.TaggedError<WhenInvalid>("effect-claw/services/When/WhenInvalid")(
+  "WhenInvalid",
+  {
+    detail: Schema.String
+  }
+) {
   override get message(): string {
     return this.detail
   }
@@ -42,14 +45,9 @@ const invalid = (detail: string) => Result.fail(new WhenInvalid({ detail }))
 const wallClock = /^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?$/
 
 /** Resolves what a person wrote. `zone` is used where the input names none; `now` is where intervals are anchored. */
-export const make = (
-  input: WhenInput,
-  zone: DateTime.TimeZone,
-  now: number
-): Result.Result<When, WhenInvalid> => {
-  const named = "timeZone" in input && input.timeZone !== undefined
-    ? DateTime.zoneMakeNamed(input.timeZone)
-    : Option.some(zone)
+export const make = (input: WhenInput, zone: DateTime.TimeZone, now: number): Result.Result<When, WhenInvalid> => {
+  const named =
+    "timeZone" in input && input.timeZone !== undefined ? DateTime.zoneMakeNamed(input.timeZone) : Option.some(zone)
   if (Option.isNone(named)) {
     return invalid(`"${"timeZone" in input ? input.timeZone : ""}" is no time zone; use an IANA name like Europe/Oslo`)
   }
@@ -57,15 +55,16 @@ export const make = (
     const cron = Cron.parse(input.cron, named.value)
     if (Result.isFailure(cron)) return invalid(`"${input.cron}" is no cron expression: ${cron.failure.message}`)
     const when: When = { _tag: "Cron", expression: input.cron, timeZone: DateTime.zoneToString(named.value) }
-    return Option.isNone(next(when, now)) ? invalid(`the cron expression "${input.cron}" never comes`) : Result.succeed(when)
+    return Option.isNone(next(when, now))
+      ? invalid(`the cron expression "${input.cron}" never comes`)
+      : Result.succeed(when)
   }
   if ("at" in input) return Result.map(instant(input.at, named.value), (at): When => ({ _tag: "Once", at }))
-  const duration = Option.map(
-    Duration.fromInput("every" in input ? input.every : input.in),
-    (value) => Math.round(Duration.toMillis(value))
+  const duration = Option.map(Duration.fromInput("every" in input ? input.every : input.in), (value) =>
+    Math.round(Duration.toMillis(value))
   )
   if (Option.isNone(duration) || !Number.isSafeInteger(now + duration.value) || duration.value < 1) {
-    return invalid("an interval is a positive length of time, such as \"10 minutes\"")
+    return invalid('an interval is a positive length of time, such as "10 minutes"')
   }
   return Result.succeed(
     "every" in input
@@ -89,7 +88,7 @@ const instant = (at: string, zone: DateTime.TimeZone): Result.Result<number, Whe
   if (Option.isNone(earlier)) return invalid(`"${at}" is no time`)
   // A time the clock skips comes out of the resolution as another wall-clock time; one it repeats, as itself.
   return DateTime.formatIso(DateTime.makeUnsafe(`${at.replace(" ", "T")}Z`)).slice(0, 16) ===
-      DateTime.formatIsoOffset(earlier.value).slice(0, 16)
+    DateTime.formatIsoOffset(earlier.value).slice(0, 16)
     ? invalid(`"${at}" is ambiguous: the clock goes back and shows it twice; add an offset`)
     : invalid(`"${at}" does not exist: the clock goes forward over it`)
 }
@@ -105,15 +104,16 @@ export const next = (when: When, after: number): Option.Option<number> => {
       const parsed = Cron.parse(when.expression, when.timeZone)
       if (Result.isFailure(parsed)) return Option.none()
       const found = Option.liftThrowable(() => Cron.next(parsed.success, new Date(after)).getTime())()
-      return Option.map(found, (time) => Cron.match(parsed.success, new Date(time)) ? time : gapEnd(time, when.timeZone))
+      return Option.map(found, (time) =>
+        Cron.match(parsed.success, new Date(time)) ? time : gapEnd(time, when.timeZone)
+      )
     }
   }
 }
 
 /** A cron time that the clock skips fires when the gap ends (as Vixie cron does): the instant the offset changes. */
 const gapEnd = (time: number, timeZone: string): number => {
-  const offset = (at: number) =>
-    DateTime.zonedOffset(DateTime.makeZonedUnsafe(at, { timeZone }))
+  const offset = (at: number) => DateTime.zonedOffset(DateTime.makeZonedUnsafe(at, { timeZone }))
   let before = time - 3 * 3_600_000
   let after = time
   const target = offset(after)

@@ -7,7 +7,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Layer from "effect/Layer"
+import type * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { mkdtempSync, readFileSync, symlinkSync, writeFileSync } from "node:fs"
@@ -27,143 +27,202 @@ export const sandboxContract = (layer: Layer.Layer<Sandbox.Sandbox>) => {
   const test = (name: string, body: Effect.Effect<unknown, unknown, Sandbox.Sandbox | Scope.Scope>) =>
     it.live(name, () => body.pipe(Effect.provide(layer), Effect.asVoid))
 
-  test("a script's output, errors and exit code come back apart", Effect.gen(function*() {
-    const session = yield* open()
-    const result = yield* Sandbox.run(session, { run: "echo out; echo err >&2; exit 3" })
-    assert.deepInclude(result, { stdout: "out\n", stderr: "err\n", code: 3, timedOut: false, droppedBytes: 0 })
-  }))
-
-  test("an argument vector is read by no shell", Effect.gen(function*() {
-    const session = yield* open()
-    const result = yield* Sandbox.run(session, { run: ["echo", "$HOME;", "`ls`", "", "é"] })
-    assert.strictEqual(result.stdout, "$HOME; `ls`  é\n")
-  }))
-
-  test("a program that is not there is exit code 127", Effect.gen(function*() {
-    const session = yield* open()
-    assert.strictEqual((yield* Sandbox.run(session, { run: ["no-such-program"] })).code, 127)
-  }))
-
-  test("stdin, the working directory and the environment reach the command", Effect.gen(function*() {
-    const session = yield* open()
-    yield* session.writeFile("sub/a.txt", bytes("x"))
-    const result = yield* Sandbox.run(session, {
-      run: "cat; pwd; echo $NAME",
-      stdin: bytes("in\n"),
-      cwd: "sub",
-      env: { NAME: "a=b c" }
+  test(
+    "a script's output, errors and exit code come back apart",
+    Effect.gen(function* () {
+      const session = yield* open()
+      const result = yield* Sandbox.run(session, { run: "echo out; echo err >&2; exit 3" })
+      assert.deepInclude(result, {
+        stdout: "out\n",
+        stderr: "err\n",
+        code: 3,
+        timedOut: false,
+        droppedBytes: 0
+      })
     })
-    assert.strictEqual(result.stdout, "in\n/workspace/sub\na=b c\n")
-  }))
+  )
 
-  test("files are bytes, and are the workspace's", Effect.gen(function*() {
-    const folder = workspace()
-    const session = yield* open({}, folder)
-    const content = Uint8Array.from({ length: 256 * 1024 }, (_, index) => index % 256)
-    yield* session.writeFile("deep/er/data.bin", content)
-    assert.deepStrictEqual(yield* session.readFile("/workspace/deep/er/data.bin"), content)
-    assert.deepStrictEqual(new Uint8Array(readFileSync(join(folder, "deep/er/data.bin"))), content)
-    writeFileSync(join(folder, "host.txt"), "from the host")
-    assert.strictEqual(text(yield* session.readFile("host.txt")), "from the host")
-  }))
+  test(
+    "an argument vector is read by no shell",
+    Effect.gen(function* () {
+      const session = yield* open()
+      const result = yield* Sandbox.run(session, { run: ["echo", "$HOME;", "`ls`", "", "é"] })
+      assert.strictEqual(result.stdout, "$HOME; `ls`  é\n")
+    })
+  )
 
-  test("files outlive the session", Effect.gen(function*() {
-    const folder = workspace()
-    yield* Effect.scoped(Effect.flatMap(open({}, folder), (session) => session.writeFile("kept.txt", bytes("kept"))))
-    const again = yield* open({}, folder)
-    assert.strictEqual(text(yield* again.readFile("kept.txt")), "kept")
-  }))
+  test(
+    "a program that is not there is exit code 127",
+    Effect.gen(function* () {
+      const session = yield* open()
+      assert.strictEqual((yield* Sandbox.run(session, { run: ["no-such-program"] })).code, 127)
+    })
+  )
 
-  test("a file that is missing, a folder, or too large is said to be so", Effect.gen(function*() {
-    const session = yield* open()
-    yield* session.writeFile("d/big", new Uint8Array(2048))
-    const failure = (path: string, limit?: number) =>
-      Effect.map(Effect.flip(session.readFile(path, limit)), (error) => [error.reason._tag, error.message] as const)
-    assert.deepStrictEqual(yield* failure("none"), ["FileFailed", "none: no such file or directory"])
-    assert.deepStrictEqual(yield* failure("d"), ["FileFailed", "d: is a directory"])
-    assert.deepStrictEqual(yield* failure("d/big", 1024), ["FileFailed", "d/big: is larger than 1024 bytes"])
-  }))
+  test(
+    "stdin, the working directory and the environment reach the command",
+    Effect.gen(function* () {
+      const session = yield* open()
+      yield* session.writeFile("sub/a.txt", bytes("x"))
+      const result = yield* Sandbox.run(session, {
+        run: "cat; pwd; echo $NAME",
+        stdin: bytes("in\n"),
+        cwd: "sub",
+        env: { NAME: "a=b c" }
+      })
+      assert.strictEqual(result.stdout, "in\n/workspace/sub\na=b c\n")
+    })
+  )
 
-  test("a link in the workspace leads nowhere outside", Effect.gen(function*() {
-    const folder = workspace()
-    symlinkSync("/etc/hostname", join(folder, "link"))
-    const session = yield* open({}, folder)
-    const host = readFileSync("/etc/hostname", "utf8")
-    const read = yield* Effect.exit(session.readFile("link"))
-    if (Exit.isSuccess(read)) assert.notStrictEqual(text(read.value), host)
-  }))
+  test(
+    "files are bytes, and are the workspace's",
+    Effect.gen(function* () {
+      const folder = workspace()
+      const session = yield* open({}, folder)
+      const content = Uint8Array.from({ length: 256 * 1024 }, (_, index) => index % 256)
+      yield* session.writeFile("deep/er/data.bin", content)
+      assert.deepStrictEqual(yield* session.readFile("/workspace/deep/er/data.bin"), content)
+      assert.deepStrictEqual(new Uint8Array(readFileSync(join(folder, "deep/er/data.bin"))), content)
+      writeFileSync(join(folder, "host.txt"), "from the host")
+      assert.strictEqual(text(yield* session.readFile("host.txt")), "from the host")
+    })
+  )
 
-  test("output beyond the limit is dropped and counted", Effect.gen(function*() {
-    const session = yield* open()
-    const result = yield* Sandbox.run(session, { run: "seq 1 20000", outputLimit: 1000 })
-    assert.strictEqual(result.stdout.length, 1000)
-    assert.isAbove(result.droppedBytes, 100_000)
-  }))
+  test(
+    "files outlive the session",
+    Effect.gen(function* () {
+      const folder = workspace()
+      yield* Effect.scoped(Effect.flatMap(open({}, folder), (session) => session.writeFile("kept.txt", bytes("kept"))))
+      const again = yield* open({}, folder)
+      assert.strictEqual(text(yield* again.readFile("kept.txt")), "kept")
+    })
+  )
 
-  test("a command is stopped at its deadline, and the session goes on", Effect.gen(function*() {
-    const session = yield* open()
-    const started = yield* Clock.currentTimeMillis
-    const result = yield* Sandbox.run(session, { run: "sleep 30", deadline: "300 millis" })
-    assert.deepInclude(result, { code: 124, timedOut: true })
-    assert.isBelow((yield* Clock.currentTimeMillis) - started, 3000)
-    assert.strictEqual((yield* Sandbox.run(session, { run: "echo on" })).stdout, "on\n")
-  }))
+  test(
+    "a file that is missing, a folder, or too large is said to be so",
+    Effect.gen(function* () {
+      const session = yield* open()
+      yield* session.writeFile("d/big", new Uint8Array(2048))
+      const failure = (path: string, limit?: number) =>
+        Effect.map(Effect.flip(session.readFile(path, limit)), (error) => [error.reason._tag, error.message] as const)
+      assert.deepStrictEqual(yield* failure("none"), ["FileFailed", "none: no such file or directory"])
+      assert.deepStrictEqual(yield* failure("d"), ["FileFailed", "d: is a directory"])
+      assert.deepStrictEqual(yield* failure("d/big", 1024), ["FileFailed", "d/big: is larger than 1024 bytes"])
+    })
+  )
 
-  test("a busy loop is stopped at its deadline", Effect.gen(function*() {
-    const session = yield* open()
-    const result = yield* Sandbox.run(session, { run: "while true; do :; done", deadline: "500 millis" })
-    assert.strictEqual(result.timedOut, true)
-  }))
+  test(
+    "a link in the workspace leads nowhere outside",
+    Effect.gen(function* () {
+      const folder = workspace()
+      symlinkSync("/etc/hostname", join(folder, "link"))
+      const session = yield* open({}, folder)
+      const host = readFileSync("/etc/hostname", "utf8")
+      const read = yield* Effect.exit(session.readFile("link"))
+      if (Exit.isSuccess(read)) assert.notStrictEqual(text(read.value), host)
+    })
+  )
 
-  test("an interrupted command is stopped", Effect.gen(function*() {
-    const session = yield* open()
-    const running = yield* Effect.forkChild(Sandbox.run(session, { run: "sleep 1; echo late > late.txt" }))
-    yield* Effect.sleep("300 millis")
-    yield* Fiber.interrupt(running)
-    yield* Effect.sleep("1500 millis")
-    const again = yield* open()
-    void again
-    assert.isTrue(Exit.isFailure(yield* Effect.exit(session.readFile("late.txt"))))
-  }))
+  test(
+    "output beyond the limit is dropped and counted",
+    Effect.gen(function* () {
+      const session = yield* open()
+      const result = yield* Sandbox.run(session, { run: "seq 1 20000", outputLimit: 1000 })
+      assert.strictEqual(result.stdout.length, 1000)
+      assert.isAbove(result.droppedBytes, 100_000)
+    })
+  )
 
-  test("commands run side by side", Effect.gen(function*() {
-    const session = yield* open()
-    const started = yield* Clock.currentTimeMillis
-    const results = yield* Effect.forEach(
-      Array.from({ length: 10 }, (_, index) => index),
-      (index) => Sandbox.run(session, { run: `sleep 0.5; echo ${index}` }),
-      { concurrency: "unbounded" }
-    )
-    assert.deepStrictEqual(results.map(({ stdout }) => stdout.trim()), results.map((_, index) => String(index)))
-    assert.isBelow((yield* Clock.currentTimeMillis) - started, 4000)
-  }))
+  test(
+    "a command is stopped at its deadline, and the session goes on",
+    Effect.gen(function* () {
+      const session = yield* open()
+      const started = yield* Clock.currentTimeMillis
+      const result = yield* Sandbox.run(session, { run: "sleep 30", deadline: "300 millis" })
+      assert.deepInclude(result, { code: 124, timedOut: true })
+      assert.isBelow((yield* Clock.currentTimeMillis) - started, 3000)
+      assert.strictEqual((yield* Sandbox.run(session, { run: "echo on" })).stdout, "on\n")
+    })
+  )
 
-  test("two sessions share nothing", Effect.gen(function*() {
-    const [one, two] = [yield* open(), yield* open()]
-    yield* Sandbox.run(one, { run: "echo secret > a.txt; echo secret > /tmp/a.txt" })
-    const seen = yield* Sandbox.run(two, { run: "cat a.txt /tmp/a.txt" })
-    assert.notInclude(seen.stdout, "secret")
-    assert.notStrictEqual(one.id, two.id)
-  }))
+  test(
+    "a busy loop is stopped at its deadline",
+    Effect.gen(function* () {
+      const session = yield* open()
+      const result = yield* Sandbox.run(session, { run: "while true; do :; done", deadline: "500 millis" })
+      assert.strictEqual(result.timedOut, true)
+    })
+  )
 
-  test("a closed session runs nothing more", Effect.gen(function*() {
-    const scope = yield* Scope.make()
-    const session = yield* Scope.provide(open(), scope)
-    yield* Sandbox.run(session, { run: "true" })
-    const left = yield* Effect.forkChild(Sandbox.run(session, { run: "sleep 30" }))
-    yield* Effect.sleep("200 millis")
-    yield* Scope.close(scope, Exit.void)
-    const exit = yield* Fiber.await(left)
-    if (Exit.isSuccess(exit)) assert.notStrictEqual(exit.value.code, 0)
-  }))
+  test(
+    "an interrupted command is stopped",
+    Effect.gen(function* () {
+      const session = yield* open()
+      const running = yield* Effect.forkChild(Sandbox.run(session, { run: "sleep 1; echo late > late.txt" }))
+      yield* Effect.sleep("300 millis")
+      yield* Fiber.interrupt(running)
+      yield* Effect.sleep("1500 millis")
+      const again = yield* open()
+      void again
+      assert.isTrue(Exit.isFailure(yield* Effect.exit(session.readFile("late.txt"))))
+    })
+  )
 
-  test("output streams while the command runs, or comes at its end; never later", Effect.gen(function*() {
-    const session = yield* open()
-    yield* Effect.scoped(Effect.gen(function*() {
-      const process = yield* session.exec({ run: "echo first; sleep 0.2; echo second" })
-      const all = yield* Stream.mkString(Stream.decodeText(process.stdout))
-      assert.strictEqual(all, "first\nsecond\n")
-      assert.strictEqual((yield* process.exit).code, 0)
-    }))
-  }))
+  test(
+    "commands run side by side",
+    Effect.gen(function* () {
+      const session = yield* open()
+      const started = yield* Clock.currentTimeMillis
+      const results = yield* Effect.forEach(
+        Array.from({ length: 10 }, (_, index) => index),
+        (index) => Sandbox.run(session, { run: `sleep 0.5; echo ${index}` }),
+        { concurrency: "unbounded" }
+      )
+      assert.deepStrictEqual(
+        results.map(({ stdout }) => stdout.trim()),
+        results.map((_, index) => String(index))
+      )
+      assert.isBelow((yield* Clock.currentTimeMillis) - started, 4000)
+    })
+  )
+
+  test(
+    "two sessions share nothing",
+    Effect.gen(function* () {
+      const [one, two] = [yield* open(), yield* open()]
+      yield* Sandbox.run(one, { run: "echo secret > a.txt; echo secret > /tmp/a.txt" })
+      const seen = yield* Sandbox.run(two, { run: "cat a.txt /tmp/a.txt" })
+      assert.notInclude(seen.stdout, "secret")
+      assert.notStrictEqual(one.id, two.id)
+    })
+  )
+
+  test(
+    "a closed session runs nothing more",
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const session = yield* Scope.provide(open(), scope)
+      yield* Sandbox.run(session, { run: "true" })
+      const left = yield* Effect.forkChild(Sandbox.run(session, { run: "sleep 30" }))
+      yield* Effect.sleep("200 millis")
+      yield* Scope.close(scope, Exit.void)
+      const exit = yield* Fiber.await(left)
+      if (Exit.isSuccess(exit)) assert.notStrictEqual(exit.value.code, 0)
+    })
+  )
+
+  test(
+    "output streams while the command runs, or comes at its end; never later",
+    Effect.gen(function* () {
+      const session = yield* open()
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const process = yield* session.exec({ run: "echo first; sleep 0.2; echo second" })
+          const all = yield* Stream.mkString(Stream.decodeText(process.stdout))
+          assert.strictEqual(all, "first\nsecond\n")
+          assert.strictEqual((yield* process.exit).code, 0)
+        })
+      )
+    })
+  )
 }

@@ -14,25 +14,32 @@ const andy = Agent.make("andy", { instructions: "You are Andy.", toolkits: [Shel
 
 describe("Claw", () => {
   it.live("answers", () =>
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const channel = yield* ChannelMemory.ChannelMemory
       yield* channel.say("hi")
       const sent = yield* channel.awaitSent(1)
-      assert.deepStrictEqual(sent.map(({ text }) => text), ["hello there"])
+      assert.deepStrictEqual(
+        sent.map(({ text }) => text),
+        ["hello there"]
+      )
       yield* channel.say("run it")
       const all = yield* channel.awaitSent(2)
       assert.strictEqual(all[1]?.text, "it said 42")
-      console.log((yield* ModelScripted.ModelScripted).requests.map((r) => JSON.stringify(r.prompt.content)).join("\n"))
-    }).pipe(Effect.provide(
-      Claw.layer({ agents: [andy], bindings: [Bind.everywhere(andy)] }).pipe(
-        Layer.provideMerge(ChannelMemory.layer()),
-        Layer.provide(SandboxMemory.layer(() => ({ stdout: "42\n" }))),
-        Layer.provideMerge(ModelScripted.layer([
-          ModelScripted.text("hello there"),
-          ModelScripted.call("bash", { command: "echo 42" }),
-          ModelScripted.text("it said 42")
-        ])),
-        Layer.provide(Local.layer({ directory: mkdtempSync(join(tmpdir(), "claw-")) }))
+    }).pipe(
+      Effect.provide(
+        Claw.layer({ agents: [andy], bindings: [Bind.everywhere(andy)] }).pipe(
+          Layer.provideMerge(ChannelMemory.layer()),
+          Layer.provide(SandboxMemory.layer(() => ({ stdout: "42\n" }))),
+          Layer.provideMerge(
+            ModelScripted.layer([
+              ModelScripted.text("hello there"),
+              ModelScripted.call("bash", { command: "echo 42" }),
+              ModelScripted.text("it said 42")
+            ])
+          ),
+          Layer.provide(Local.layer({ directory: mkdtempSync(join(tmpdir(), "claw-")) }))
+        )
       )
-    )))
+    )
+  )
 })

@@ -58,12 +58,14 @@ const assistantBlock = (part: Prompt.AssistantMessagePart): ReadonlyArray<Block>
     }
     case "tool-call":
       // Arguments that were no object when they came cannot be sent back as they were.
-      return [{
-        type: "tool_use",
-        id: callId(part.id),
-        name: part.name,
-        input: Predicate.isObject(part.params) ? part.params : { invalid: String(part.params) }
-      }]
+      return [
+        {
+          type: "tool_use",
+          id: callId(part.id),
+          name: part.name,
+          input: Predicate.isObject(part.params) ? part.params : { invalid: String(part.params) }
+        }
+      ]
     default:
       return []
   }
@@ -72,13 +74,17 @@ const assistantBlock = (part: Prompt.AssistantMessagePart): ReadonlyArray<Block>
 const toolBlock = (part: Prompt.ToolMessagePart): ReadonlyArray<Block> => {
   if (part.type !== "tool-result") return []
   const written = typeof part.result === "string" ? part.result : JSON.stringify(part.result)
-  const shown = (part.modelOutput ?? []).flatMap(userBlock).filter((block) => block.type === "text" || block.type === "image")
-  return [{
-    type: "tool_result",
-    tool_use_id: callId(part.id),
-    content: shown.length > 0 ? shown : written === "" ? "[empty]" : written,
-    ...(part.isFailure ? { is_error: true } : {})
-  }]
+  const shown = (part.modelOutput ?? [])
+    .flatMap(userBlock)
+    .filter((block) => block.type === "text" || block.type === "image")
+  return [
+    {
+      type: "tool_result",
+      tool_use_id: callId(part.id),
+      content: shown.length > 0 ? shown : written === "" ? "[empty]" : written,
+      ...(part.isFailure ? { is_error: true } : {})
+    }
+  ]
 }
 
 /** Marks the last block, so that the conversation up to here is cached for the next request. */
@@ -99,7 +105,11 @@ const toolChoice = (choice: LanguageModel.ToolChoice<string>): Anthropic.ToolCho
 /** A prompt as a request. Tools and instructions come first and never change, so they are cached together. */
 export const request = (
   options: LanguageModel.ProviderOptions,
-  settings: { readonly model: string; readonly maxTokens: number; readonly thinking?: Anthropic.ThinkingConfigParam }
+  settings: {
+    readonly model: string
+    readonly maxTokens: number
+    readonly thinking?: Anthropic.ThinkingConfigParam
+  }
 ): Anthropic.MessageCreateParamsStreaming => {
   const system: Array<string> = []
   const messages: Array<{ role: "user" | "assistant"; content: Array<Block> }> = []
@@ -134,19 +144,26 @@ export const request = (
     messages,
     ...(system.length === 0 ? {} : { system: [{ type: "text", text: system.join("\n\n"), ...cached }] }),
     ...(settings.thinking === undefined ? {} : { thinking: settings.thinking }),
-    ...(options.tools.length === 0 ? {} : {
-      tools: options.tools.map((tool): Anthropic.Tool => ({
-        name: tool.name,
-        description: Tool.getDescription(tool) ?? "",
-        input_schema: { type: "object", ...Tool.getJsonSchema(tool) }
-      })),
-      tool_choice: toolChoice(options.toolChoice)
-    }),
-    ...(options.responseFormat.type === "text" ? {} : {
-      output_config: {
-        format: { type: "json_schema", schema: toCodecAnthropic(options.responseFormat.schema).jsonSchema }
-      }
-    })
+    ...(options.tools.length === 0
+      ? {}
+      : {
+          tools: options.tools.map((tool): Anthropic.Tool => ({
+            name: tool.name,
+            description: Tool.getDescription(tool) ?? "",
+            input_schema: { type: "object", ...Tool.getJsonSchema(tool) }
+          })),
+          tool_choice: toolChoice(options.toolChoice)
+        }),
+    ...(options.responseFormat.type === "text"
+      ? {}
+      : {
+          output_config: {
+            format: {
+              type: "json_schema",
+              schema: toCodecAnthropic(options.responseFormat.schema).jsonSchema
+            }
+          }
+        })
   }
 }
 

@@ -34,12 +34,12 @@ const undone = new SqlError({
 })
 
 /** A place where transactions wait for each other, for as long as the scope is open. */
-export const make = Effect.fnUntraced(function*(
+export const make = Effect.fnUntraced(function* (
   sql: SqlClient.SqlClient
 ): Effect.fn.Return<Transaction, never, Scope.Scope> {
   const jobs = yield* Queue.unbounded<Job>()
 
-  const commit = Effect.fnUntraced(function*(taken: ReadonlyArray<Job>) {
+  const commit = Effect.fnUntraced(function* (taken: ReadonlyArray<Job>) {
     const shared = yield* sql.withTransaction(Effect.forEach(taken, ({ run }) => run, { discard: true })).pipe(
       Effect.catchDefect(() => Effect.fail(undone)),
       Effect.exit
@@ -57,22 +57,28 @@ export const make = Effect.fnUntraced(function*(
         const done = Deferred.makeUnsafe<A, E | SqlError>()
         let abandoned = false
         let own: Exit.Exit<A, E | SqlError> = Exit.fail(undone)
-        const inSavepoint = Effect.exit(sql.withTransaction(
-          Effect.updateContext(effect, (transaction: Context.Context<never>) => Context.merge(caller, transaction))
-        ))
+        const inSavepoint = Effect.exit(
+          sql.withTransaction(
+            Effect.updateContext(effect, (transaction: Context.Context<never>) => Context.merge(caller, transaction))
+          )
+        )
         const run = Effect.suspend(() =>
-          abandoned ? Effect.void : Effect.flatMap(inSavepoint, (exit) => {
-            own = exit
-            // After a defect the savepoint may be gone, and the transaction with it: those that follow must not run.
-            return Exit.isFailure(exit) && Cause.hasDies(exit.cause) ? Effect.die(exit.cause) : Effect.void
-          })
+          abandoned
+            ? Effect.void
+            : Effect.flatMap(inSavepoint, (exit) => {
+                own = exit
+                // After a defect the savepoint may be gone, and the transaction with it: those that follow must not run.
+                return Exit.isFailure(exit) && Cause.hasDies(exit.cause) ? Effect.die(exit.cause) : Effect.void
+              })
         )
         Queue.offerUnsafe(jobs, {
           run,
           end: (shared) =>
             Deferred.doneUnsafe(
               done,
-              Exit.isFailure(shared) && !(Exit.isFailure(own) && Cause.hasDies(own.cause)) ? Effect.failCause(shared.cause) : own
+              Exit.isFailure(shared) && !(Exit.isFailure(own) && Cause.hasDies(own.cause))
+                ? Effect.failCause(shared.cause)
+                : own
             )
         })
         return Effect.onInterrupt(Deferred.await(done), () => Effect.sync(() => void (abandoned = true)))

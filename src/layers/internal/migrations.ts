@@ -7,7 +7,8 @@ import * as SqlClient from "effect/sql/SqlClient"
 
 const statements = (...sources: ReadonlyArray<string>) =>
   Effect.flatMap(SqlClient.SqlClient, (sql) =>
-    Effect.forEach(sources, (source) => sql.unsafe(source), { discard: true }))
+    Effect.forEach(sources, (source) => sql.unsafe(source), { discard: true })
+  )
 
 export const migrations = {
   // `position` orders the journal of the whole claw. `turn` is the open turn's first position; `seen` and `last_input`

@@ -36,7 +36,10 @@ export interface Request {
 const characters = (prompt: Prompt.Prompt): number =>
   prompt.content.reduce(
     (sum, { content }) =>
-      sum + (typeof content === "string" ? content.length : content.reduce((all, part) => all + ("text" in part ? part.text.length : 0), 0)),
+      sum +
+      (typeof content === "string"
+        ? content.length
+        : content.reduce((all, part) => all + ("text" in part ? part.text.length : 0), 0)),
     0
   )
 
@@ -45,15 +48,19 @@ const parts = (reply: Reply, request: Request, ordinal: string): Array<Response.
   const input = reply.usage?.input ?? Math.ceil(characters(request.prompt) / 4)
   const output = reply.usage?.output ?? Math.ceil((text.length + JSON.stringify(calls).length) / 4)
   return [
-    ...(text === "" ? [] : [
-      { type: "text-start" as const, id: "text" },
-      ...(text.match(/\S*\s*/gu) ?? []).filter((delta) => delta !== "").map((delta) => ({
-        type: "text-delta" as const,
-        id: "text",
-        delta
-      })),
-      { type: "text-end" as const, id: "text" }
-    ]),
+    ...(text === ""
+      ? []
+      : [
+          { type: "text-start" as const, id: "text" },
+          ...(text.match(/\S*\s*/gu) ?? [])
+            .filter((delta) => delta !== "")
+            .map((delta) => ({
+              type: "text-delta" as const,
+              id: "text",
+              delta
+            })),
+          { type: "text-end" as const, id: "text" }
+        ]),
     ...calls.map(({ id, name, params }, index) => ({
       type: "tool-call" as const,
       id: id ?? `call_${ordinal}_${index}`,

@@ -149,7 +149,7 @@ interface Running {
 }
 
 /** A session over a runner, once it says that it is ready. What runs when the scope closes is killed. */
-export const makeSession = Effect.fnUntraced(function*(
+export const makeSession = Effect.fnUntraced(function* (
   id: string,
   transport: Transport
 ): Effect.fn.Return<SandboxSession, SandboxError, Scope.Scope> {
@@ -213,11 +213,15 @@ export const makeSession = Effect.fnUntraced(function*(
     transport.write(Buffer.concat([head, body]))
   }
 
-  yield* Deferred.await(ready).pipe(Effect.timeoutOrElse({
-    duration: "20 seconds",
-    orElse: () =>
-      new SandboxError({ reason: new SessionLost({ detail: "the image does not start; it needs perl and bash" }) })
-  }))
+  yield* Deferred.await(ready).pipe(
+    Effect.timeoutOrElse({
+      duration: "20 seconds",
+      orElse: () =>
+        new SandboxError({
+          reason: new SessionLost({ detail: "the image does not start; it needs perl and bash" })
+        })
+    })
+  )
 
   const kill = (number: number, timedOut: boolean) =>
     Effect.suspend(() => {
@@ -228,7 +232,7 @@ export const makeSession = Effect.fnUntraced(function*(
       return Effect.ignore(Deferred.await(command.exit)).pipe(Effect.timeoutOption("2 seconds"), Effect.asVoid)
     })
 
-  const exec = Effect.fn("SandboxSession.exec")(function*(command: Command) {
+  const exec = Effect.fn("SandboxSession.exec")(function* (command: Command) {
     if (lost !== undefined) return yield* lost
     const number = ++commands
     const outputLimit = command.outputLimit ?? 1024 * 1024
@@ -262,7 +266,7 @@ export const makeSession = Effect.fnUntraced(function*(
   })
 
   /** A command of our own for a file: its output, or its complaint as a failure. */
-  const onFile = Effect.fnUntraced(function*(path: string, limit: number, command: Command) {
+  const onFile = Effect.fnUntraced(function* (path: string, limit: number, command: Command) {
     const process = yield* exec({ ...command, outputLimit: limit })
     const [chunks, stderr, exit] = yield* Effect.all(
       [Stream.runCollect(process.stdout), Stream.mkString(Stream.decodeText(process.stderr)), process.exit],
@@ -279,14 +283,16 @@ export const makeSession = Effect.fnUntraced(function*(
     exec,
     readFile: (path, limit = 16 * 1024 * 1024) => onFile(path, limit, { run: ["cat", "--", absolute(path)] }),
     writeFile: (path, content) =>
-      Effect.asVoid(onFile(path, 4096, {
-        run: ["sh", "-c", `mkdir -p -- "$(dirname -- "$1")" && cat > "$1"`, "sh", absolute(path)],
-        stdin: content
-      }))
+      Effect.asVoid(
+        onFile(path, 4096, {
+          run: ["sh", "-c", `mkdir -p -- "$(dirname -- "$1")" && cat > "$1"`, "sh", absolute(path)],
+          stdin: content
+        })
+      )
   }
 })
 
-const absolute = (path: string): string => path.startsWith("/") ? path : `/workspace/${path}`
+const absolute = (path: string): string => (path.startsWith("/") ? path : `/workspace/${path}`)
 
 /** `cat: /workspace/a: No such file or directory` without what the reader knows. */
 const complaint = (stderr: string): string => {

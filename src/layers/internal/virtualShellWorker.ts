@@ -14,14 +14,14 @@ export interface VirtualShellData {
 /** What it is asked. */
 export type VirtualShellRequest =
   | {
-    readonly type: "exec"
-    readonly id: number
-    readonly run: string | ReadonlyArray<string>
-    readonly stdin: Uint8Array
-    readonly cwd: string
-    readonly env: Readonly<Record<string, string>>
-    readonly outputLimit: number
-  }
+      readonly type: "exec"
+      readonly id: number
+      readonly run: string | ReadonlyArray<string>
+      readonly stdin: Uint8Array
+      readonly cwd: string
+      readonly env: Readonly<Record<string, string>>
+      readonly outputLimit: number
+    }
   | { readonly type: "kill"; readonly id: number }
   | { readonly type: "read"; readonly id: number; readonly path: string; readonly limit: number }
   | { readonly type: "write"; readonly id: number; readonly path: string; readonly content: Uint8Array }
@@ -29,13 +29,13 @@ export type VirtualShellRequest =
 /** What it answers, once for each request but `kill`. */
 export type VirtualShellResponse =
   | {
-    readonly type: "exit"
-    readonly id: number
-    readonly code: number
-    readonly stdout: Uint8Array
-    readonly stderr: Uint8Array
-    readonly droppedBytes: number
-  }
+      readonly type: "exit"
+      readonly id: number
+      readonly code: number
+      readonly stdout: Uint8Array
+      readonly stderr: Uint8Array
+      readonly droppedBytes: number
+    }
   | { readonly type: "content"; readonly id: number; readonly content: Uint8Array }
   | { readonly type: "failed"; readonly id: number; readonly detail: string }
 
@@ -44,7 +44,12 @@ if (port !== null) {
   const { fileLimit, workspace }: VirtualShellData = workerData
   const fs = new MountableFs({
     base: new Bash().fs,
-    mounts: [{ mountPoint: "/workspace", filesystem: new ReadWriteFs({ root: workspace, maxFileReadSize: fileLimit }) }]
+    mounts: [
+      {
+        mountPoint: "/workspace",
+        filesystem: new ReadWriteFs({ root: workspace, maxFileReadSize: fileLimit })
+      }
+    ]
   })
   // A command's bounds are its deadline and the thread's memory; the interpreter's counters are set out of their way.
   const bash = new Bash({
@@ -70,17 +75,20 @@ if (port !== null) {
     running.set(request.id, controller)
     const pairs = Object.entries(request.env)
     const exports = pairs.map(([name, value]) => `export ${name}=${quote(value)}\n`).join("")
-    const [script, args] = typeof request.run === "string"
-      ? [exports + request.run, []]
-      : ["env", [...pairs.map(([name, value]) => `${name}=${value}`), ...request.run]]
-    const result = await bash.exec(script, {
-      args,
-      rawScript: true,
-      cwd: absolute(request.cwd),
-      stdin: Buffer.from(request.stdin).toString("latin1"),
-      stdinKind: "bytes",
-      signal: controller.signal
-    }).finally(() => running.delete(request.id))
+    const [script, args] =
+      typeof request.run === "string"
+        ? [exports + request.run, []]
+        : ["env", [...pairs.map(([name, value]) => `${name}=${value}`), ...request.run]]
+    const result = await bash
+      .exec(script, {
+        args,
+        rawScript: true,
+        cwd: absolute(request.cwd),
+        stdin: Buffer.from(request.stdin).toString("latin1"),
+        stdinKind: "bytes",
+        signal: controller.signal
+      })
+      .finally(() => running.delete(request.id))
     const [stdout, stderr] = [encoder.encode(result.stdout), encoder.encode(result.stderr)]
     const kept = [stdout.subarray(0, request.outputLimit), stderr.subarray(0, request.outputLimit)] as const
     answer({
@@ -110,7 +118,11 @@ if (port !== null) {
     if (request.type === "kill") return running.get(request.id)?.abort()
     const work = request.type === "exec" ? exec(request) : request.type === "read" ? read(request) : write(request)
     work.catch((cause: unknown) =>
-      answer({ type: "failed", id: request.id, detail: cause instanceof Error ? cause.message : String(cause) })
+      answer({
+        type: "failed",
+        id: request.id,
+        detail: cause instanceof Error ? cause.message : String(cause)
+      })
     )
   })
 }

@@ -17,15 +17,20 @@ export interface Actors<K> {
   readonly settled: (key?: K) => Effect.Effect<void>
 }
 
-export const make = <K, R>(work: (key: K) => Effect.Effect<void, never, R>): Effect.Effect<Actors<K>, never, Scope.Scope | R> =>
-  Effect.gen(function*() {
+export const make = <K, R>(
+  work: (key: K) => Effect.Effect<void, never, R>
+): Effect.Effect<Actors<K>, never, Scope.Scope | R> =>
+  Effect.gen(function* () {
     const fibers = yield* FiberMap.make<K, void, never>()
     const fork = yield* FiberMap.runtime(fibers)<R>()
     const again = new Set<K>()
 
     const start = (key: K): void => {
       again.delete(key)
-      const fiber = fork(key, Effect.suspend(() => work(key)))
+      const fiber = fork(
+        key,
+        Effect.suspend(() => work(key))
+      )
       fiber.addObserver(() => {
         if (again.has(key)) start(key)
       })
@@ -34,10 +39,13 @@ export const make = <K, R>(work: (key: K) => Effect.Effect<void, never, R>): Eff
     const settled = (key?: K): Effect.Effect<void> =>
       key === undefined
         ? FiberMap.awaitEmpty(fibers)
-        : Effect.flatMap(FiberMap.get(fibers, key), Option.match({
-          onNone: () => Effect.void,
-          onSome: (fiber) => Effect.andThen(Fiber.await(fiber), settled(key))
-        }))
+        : Effect.flatMap(
+            FiberMap.get(fibers, key),
+            Option.match({
+              onNone: () => Effect.void,
+              onSome: (fiber) => Effect.andThen(Fiber.await(fiber), settled(key))
+            })
+          )
 
     return {
       tell: (key) =>
@@ -46,7 +54,7 @@ export const make = <K, R>(work: (key: K) => Effect.Effect<void, never, R>): Eff
           else start(key)
         }),
       stop: (key) =>
-        Effect.gen(function*() {
+        Effect.gen(function* () {
           const fiber = FiberMap.getUnsafe(fibers, key)
           if (Option.isNone(fiber)) return false
           again.delete(key)

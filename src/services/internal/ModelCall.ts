@@ -28,10 +28,12 @@ const longestWait = Duration.minutes(2)
 const attempts = Schedule.exponential("1 second").pipe(
   Schedule.jittered,
   Schedule.setInputType<AiError.AiError>(),
-  Schedule.modifyDelay(({ duration, input }) => Effect.succeed(Duration.max(duration, input.retryAfter ?? Duration.zero))),
+  Schedule.modifyDelay(({ duration, input }) =>
+    Effect.succeed(Duration.max(duration, input.retryAfter ?? Duration.zero))
+  ),
   Schedule.upTo({ times: 3 }),
-  Schedule.while(({ input }) =>
-    input.isRetryable && Duration.isLessThanOrEqualTo(input.retryAfter ?? Duration.zero, longestWait)
+  Schedule.while(
+    ({ input }) => input.isRetryable && Duration.isLessThanOrEqualTo(input.retryAfter ?? Duration.zero, longestWait)
   )
 )
 
@@ -73,7 +75,10 @@ export const ask = (options: {
     )
   }).pipe(
     Effect.tapError((error) =>
-      Effect.andThen(Effect.logWarning(`the model failed: ${error.message}`), error.isRetryable ? options.onRetry : Effect.void)
+      Effect.andThen(
+        Effect.logWarning(`the model failed: ${error.message}`),
+        error.isRetryable ? options.onRetry : Effect.void
+      )
     ),
     Effect.retry(attempts)
   )
