@@ -17,7 +17,7 @@ import type * as SqlError from "effect/sql/SqlError"
 import { Conversations } from "../services/Conversations.ts"
 import { HomeZone } from "../services/HomeZone.ts"
 import { Journal, type JournalError } from "../services/Journal.ts"
-import { AgentName, ConversationId, text as content } from "../services/Message.ts"
+import { AgentName, ConversationId, Sender, text as content } from "../services/Message.ts"
 import { Scheduler, SchedulerError, SchedulerFailed, type Task, TaskUnknown } from "../services/Scheduler.ts"
 import * as When from "../services/When.ts"
 
@@ -37,6 +37,7 @@ interface Row {
   readonly id: string
   readonly conversation: string
   readonly agent: string
+  readonly sender: string | null
   readonly text: string
   readonly due: string
   readonly when_missed: string
@@ -48,12 +49,15 @@ const toTask = (row: Row): Task => ({
   id: row.id,
   conversation: ConversationId.make(row.conversation),
   agent: AgentName.make(row.agent),
+  sender: row.sender === null ? undefined : Sender.make(row.sender),
   text: row.text,
   when: decodeWhen(row.due),
   whenMissed: row.when_missed === "skip" ? "skip" : "once",
   paused: row.paused === 1,
   next: Option.fromNullOr(row.next)
 })
+
+const maybe = (sender: Sender | undefined) => (sender === undefined ? {} : { sender })
 
 /** The key of a firing's input: what makes firing it twice impossible. */
 const runKey = (task: string, due: number) => `task ${task} ${due}`
@@ -83,7 +87,11 @@ export const layer: Layer.Layer<Scheduler, SchedulerError, SqlClient.SqlClient |
                 conversation: task.conversation,
                 agent: task.agent,
                 key: runKey(task.id, due),
-                input: { origin: { _tag: "Task", task: task.id }, content: content(task.text), at: now }
+                input: {
+                  origin: { _tag: "Task", task: task.id, ...maybe(task.sender) },
+                  content: content(task.text),
+                  at: now
+                }
               })
               yield* sql`INSERT INTO task_runs ${sql.insert({ task: task.id, due, fired_at: now })} ON CONFLICT DO NOTHING`
             }
@@ -124,6 +132,7 @@ export const layer: Layer.Layer<Scheduler, SchedulerError, SqlClient.SqlClient |
       return Scheduler.of({
         schedule: Effect.fn("Scheduler.schedule")(function* ({
           agent,
+          sender,
           conversation,
           text,
           when: input,
@@ -146,6 +155,7 @@ export const layer: Layer.Layer<Scheduler, SchedulerError, SqlClient.SqlClient |
             id,
             conversation,
             agent,
+            sender: sender ?? null,
             text,
             due: encodeWhen(when),
             when_missed: whenMissed,

@@ -93,8 +93,8 @@ export const SchedulerTools = withHandlers(
     return toolkit.of({
       schedule_task: ({ task: text, ...times }) =>
         Effect.gen(function* () {
-          const { agent, conversation } = yield* CurrentTurn
-          const task = yield* scheduler.schedule({ conversation, agent, text, when: yield* whenOf(times) })
+          const { agent, conversation, sender } = yield* CurrentTurn
+          const task = yield* scheduler.schedule({ conversation, agent, sender, text, when: yield* whenOf(times) })
           return `scheduled ${show(task)}`
         }),
       list_tasks: () =>

@@ -61,6 +61,7 @@ export const layer = (options: Options = {}): Layer.Layer<Swarm, never, Conversa
                   _tag: "Parent",
                   conversation: parent.conversation,
                   agent: parent.agent,
+                  ...(parent.sender === undefined ? {} : { sender: parent.sender }),
                   rights: parent.rights,
                   depth: parent.depth + 1
                 },

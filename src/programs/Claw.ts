@@ -31,7 +31,8 @@ import {
   type ConversationId,
   type InboundMessage,
   isChild,
-  OutputId
+  OutputId,
+  sender
 } from "../services/Message.ts"
 import { ModelInfo } from "../services/ModelInfo.ts"
 import * as Outbox from "../services/Outbox.ts"
@@ -188,7 +189,7 @@ const make = Effect.fnUntraced(function* <Agents extends ReadonlyArray<Agent.Any
             input: {
               origin: {
                 _tag: "Person",
-                sender: message.sender,
+                sender: sender(message.channel, message.sender),
                 ...(message.senderName === undefined ? {} : { name: message.senderName })
               },
               content: message.content,

@@ -5,7 +5,7 @@
  * which conversation, comes from here and never from what a model wrote.
  */
 import * as Context from "effect/Context"
-import type { AgentName, ConversationId, SenderId } from "./Message.ts"
+import type { AgentName, ConversationId, Sender } from "./Message.ts"
 import type { Rights } from "./Rights.ts"
 import type { TurnId } from "./Turn.ts"
 
@@ -20,8 +20,8 @@ export class CurrentTurn extends Context.Service<
     readonly conversation: ConversationId
     readonly turn: TurnId
     readonly agent: AgentName
-    /** The person whose message the turn answers; none when a task or another agent began it. */
-    readonly sender: SenderId | undefined
+    /** The person the turn acts for: who wrote, or had the task or the brief made. */
+    readonly sender: Sender | undefined
     readonly rights: Rights
     /** The specialists the agent may delegate to. */
     readonly team: ReadonlyArray<AgentName>

@@ -9,7 +9,7 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { Budget } from "./Budget.ts"
-import type { AgentName, ConversationId, SenderId } from "./Message.ts"
+import type { AgentName, ConversationId, Sender } from "./Message.ts"
 import type { Price } from "./ModelInfo.ts"
 import type { TurnId } from "./Turn.ts"
 
@@ -46,7 +46,7 @@ export interface Reservation {
   readonly step: number
   readonly conversation: ConversationId
   readonly agent: AgentName
-  readonly sender: SenderId | undefined
+  readonly sender: Sender | undefined
   readonly model: string
   /** The most this call can use. */
   readonly tokens: number
@@ -68,7 +68,7 @@ export interface Spent {
 export interface SpentBy {
   readonly agent?: AgentName
   readonly conversation?: ConversationId
-  readonly sender?: SenderId
+  readonly sender?: Sender
   /** Epoch milliseconds. */
   readonly since?: number
 }

@@ -7,14 +7,14 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { AgentName, ConversationId, SenderId } from "./Message.ts"
+import { AgentName, ConversationId, Sender } from "./Message.ts"
 
 /** Whose memory it is: of all agents, of one, of one conversation, of one person. */
 export const MemoryScope = Schema.TaggedUnion({
   Claw: {},
   Agent: { agent: AgentName },
   Conversation: { conversation: ConversationId },
-  Sender: { sender: SenderId }
+  Sender: { sender: Sender }
 })
 export type MemoryScope = typeof MemoryScope.Type
 

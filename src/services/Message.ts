@@ -21,6 +21,13 @@ export type ChatId = typeof ChatId.Type
 export const SenderId = Schema.NonEmptyString.pipe(Schema.brand("SenderId"))
 export type SenderId = typeof SenderId.Type
 
+/** A person on a channel, `"<channel>:<sender id>"`: two platforms may use the same id for two people. */
+export const Sender = Schema.String.check(Schema.isPattern(/^[a-z][a-z0-9.-]*:.+$/s)).pipe(Schema.brand("Sender"))
+export type Sender = typeof Sender.Type
+
+/** The person that an id stands for on a channel. */
+export const sender = (channel: ChannelName, id: SenderId): Sender => Sender.make(`${channel}:${id}`)
+
 /** The platform's id of a message, unique in its chat: what duplicates are recognised by. */
 export const MessageId = Schema.NonEmptyString.pipe(Schema.brand("MessageId"))
 export type MessageId = typeof MessageId.Type

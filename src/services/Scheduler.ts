@@ -8,7 +8,7 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import type { AgentName, ConversationId } from "./Message.ts"
+import type { AgentName, ConversationId, Sender } from "./Message.ts"
 import type { Ending } from "./Turn.ts"
 import { type When, WhenInvalid, type WhenInput } from "./When.ts"
 
@@ -43,6 +43,8 @@ export type WhenMissed =
 export interface NewTask {
   readonly conversation: ConversationId
   readonly agent: AgentName
+  /** The person it is for. */
+  readonly sender?: Sender | undefined
   /** What the agent is told when the task is due. */
   readonly text: string
   readonly when: WhenInput
@@ -54,6 +56,7 @@ export interface Task {
   readonly id: string
   readonly conversation: ConversationId
   readonly agent: AgentName
+  readonly sender: Sender | undefined
   readonly text: string
   readonly when: When
   readonly whenMissed: WhenMissed

@@ -8,7 +8,7 @@
 import * as Prompt from "effect/ai/Prompt"
 import * as Response from "effect/ai/Response"
 import * as Schema from "effect/Schema"
-import { AgentName, Content, ConversationId, type OutputId, SenderId } from "./Message.ts"
+import { AgentName, Content, ConversationId, type OutputId, Sender } from "./Message.ts"
 import { Rights } from "./Rights.ts"
 
 /** The journal position of the entry that began the turn. */
@@ -17,10 +17,17 @@ export type TurnId = typeof TurnId.Type
 
 /** Where an input comes from. Whatever it is, it takes the same road. */
 export const Origin = Schema.TaggedUnion({
-  Person: { sender: SenderId, name: Schema.optionalKey(Schema.String) },
-  Task: { task: Schema.String },
-  /** A brief from the agent that delegates; `rights` are the most that the turn may use. */
-  Parent: { conversation: ConversationId, agent: AgentName, rights: Rights, depth: Schema.Int }
+  Person: { sender: Sender, name: Schema.optionalKey(Schema.String) },
+  /** `sender`: who had it scheduled, as far as that is a person. */
+  Task: { task: Schema.String, sender: Schema.optionalKey(Sender) },
+  /** A brief from the agent that delegates, for `sender`; `rights` are the most that the turn may use. */
+  Parent: {
+    conversation: ConversationId,
+    agent: AgentName,
+    sender: Schema.optionalKey(Sender),
+    rights: Rights,
+    depth: Schema.Int
+  }
 })
 export type Origin = typeof Origin.Type
 
@@ -135,8 +142,8 @@ export const next = (entries: ReadonlyArray<Entry>): Next => {
 export interface Mandate {
   /** None while no turn is open. */
   readonly turn: TurnId | undefined
-  /** The person who wrote last; none when a task or another agent began the turn. */
-  readonly sender: SenderId | undefined
+  /** The person it acts for: who wrote last, or had the task or the brief made. */
+  readonly sender: Sender | undefined
   /** The agent that delegated, if one did. */
   readonly parent: Extract<Origin, { _tag: "Parent" }> | undefined
   /** Tokens the open turn has used. */
@@ -154,8 +161,8 @@ export const mandate = (entries: ReadonlyArray<Entry>): Mandate => {
         if (over) current = nobody
         over = false
         const { origin } = event.input
-        if (origin._tag === "Person") current = { ...current, sender: origin.sender }
-        else if (origin._tag === "Parent") current = { ...current, parent: origin }
+        if (origin.sender !== undefined) current = { ...current, sender: origin.sender }
+        if (origin._tag === "Parent") current = { ...current, parent: origin }
         break
       }
       case "ModelRequested":

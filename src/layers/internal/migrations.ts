@@ -80,6 +80,7 @@ export const migrations = {
       id TEXT PRIMARY KEY NOT NULL,
       conversation TEXT NOT NULL,
       agent TEXT NOT NULL,
+      sender TEXT,
       text TEXT NOT NULL,
       due TEXT NOT NULL,
       when_missed TEXT NOT NULL,

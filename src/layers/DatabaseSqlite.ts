@@ -1,0 +1,120 @@
+/**
+ * A claw's database: the file `claw.db` in a folder of this machine, brought up to date, and held against a second claw.
+ *
+ * The hold is a lock of the operating system's, so a killed claw leaves none behind. A file that is damaged, or that newer
+ * code wrote, is left as it is.
+ */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import * as SqlClient from "effect/sql/SqlClient"
+import { accessSync, constants, mkdirSync } from "node:fs"
+import { join, resolve } from "node:path"
+import { DatabaseSync } from "node:sqlite"
+import * as Migrations from "./internal/migrations.ts"
+import * as SqliteClient from "./SqliteClient.ts"
+
+/** The folder cannot be made or written to. */
+export class FolderUnusable extends Schema.TaggedError<FolderUnusable>()("FolderUnusable", { detail: Schema.String }) {}
+/** Another claw works on this folder. */
+export class FolderInUse extends Schema.TaggedError<FolderInUse>()("FolderInUse", { detail: Schema.String }) {}
+/** The database is damaged, or no database. */
+export class Unreadable extends Schema.TaggedError<Unreadable>()("Unreadable", { detail: Schema.String }) {}
+/** The database was written by a newer effect-claw. */
+export class Newer extends Schema.TaggedError<Newer>()("Newer", { detail: Schema.String }) {}
+
+/** The state folder cannot be used, for `reason`, whose `detail` says what to do. */
+export class DatabaseError extends Schema.TaggedError<DatabaseError>("effect-claw/layers/DatabaseSqlite/DatabaseError")(
+  "DatabaseError",
+  { folder: Schema.String, reason: Schema.Union([FolderUnusable, FolderInUse, Unreadable, Newer]) }
+) {
+  override get message(): string {
+    return `state folder ${this.folder}: ${this.reason.detail}`
+  }
+}
+
+/** Where the database is, and how it is opened. */
+export interface Options extends Pick<SqliteClient.SqliteClientConfig, "synchronous"> {
+  /** Made when it is not there. */
+  readonly directory: string
+}
+
+const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))
+
+const claim = Effect.fnUntraced(function* (folder: string) {
+  const unusable = (cause: unknown) =>
+    new DatabaseError({
+      folder,
+      reason: new FolderUnusable({
+        detail: `${messageOf(cause)}; make it writable, or name another folder (CLAW_HOME for the bundled programs)`
+      })
+    })
+  yield* Effect.try({
+    try: () => {
+      mkdirSync(folder, { recursive: true, mode: 0o700 })
+      accessSync(folder, constants.R_OK | constants.W_OK | constants.X_OK)
+    },
+    catch: unusable
+  })
+  yield* Effect.acquireRelease(
+    Effect.try({
+      try: () => {
+        const lock = new DatabaseSync(join(folder, "lock"))
+        lock.exec("BEGIN EXCLUSIVE")
+        return lock
+      },
+      catch: (cause) =>
+        /locked|busy/i.test(messageOf(cause))
+          ? new DatabaseError({
+              folder,
+              reason: new FolderInUse({
+                detail: "another claw is running on it; stop that one, or name another folder"
+              })
+            })
+          : unusable(cause)
+    }),
+    (lock) => Effect.sync(() => lock.close())
+  )
+})
+
+const update = Effect.fnUntraced(function* (folder: string) {
+  const sql = yield* SqlClient.SqlClient
+  const [table] = yield* sql`SELECT 1 FROM sqlite_master WHERE name = 'migrations'`
+  const [row] =
+    table === undefined ? [] : yield* sql<{ newest: number }>`SELECT MAX(migration_id) AS newest FROM migrations`
+  if ((row?.newest ?? 0) > Migrations.newest) {
+    return yield* new DatabaseError({
+      folder,
+      reason: new Newer({
+        detail:
+          `claw.db was written by a newer effect-claw (its tables are at ${row?.newest}, this one knows ` +
+          `${Migrations.newest}); update effect-claw`
+      })
+    })
+  }
+  yield* Migrations.migrate
+  return sql
+})
+
+/**
+ * The database.
+ *
+ * Provides `SqlClient`, migrated; requires nothing. On release the database is closed and the folder free for another.
+ */
+export const layer = (options: Options): Layer.Layer<SqlClient.SqlClient, DatabaseError> => {
+  const folder = resolve(options.directory)
+  return Layer.effect(SqlClient.SqlClient, update(folder)).pipe(
+    Layer.provide(SqliteClient.layer({ ...options, filename: join(folder, "claw.db") })),
+    Layer.provide(Layer.effectDiscard(claim(folder))),
+    Layer.catchTag(["SqlError", "MigrationError"], (error) =>
+      Layer.effectContext(
+        new DatabaseError({
+          folder,
+          reason: new Unreadable({
+            detail: `claw.db cannot be read (${messageOf(error.cause ?? error)}); restore a backup of it, or move it away to begin anew`
+          })
+        })
+      )
+    )
+  )
+}
