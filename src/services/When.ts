@@ -42,7 +42,7 @@ export class WhenInvalid extends Schema.TaggedError<WhenInvalid>("effect-claw/se
 
 const invalid = (detail: string) => Result.fail(new WhenInvalid({ detail }))
 
-const wallClock = /^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?$/
+const iso = /^(\d{4}-\d{2}-\d{2})[T ](\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?)(Z|[+-]\d{2}:?\d{2})?$/i
 
 /** Resolves what a person wrote. `zone` is used where the input names none; `now` is where intervals are anchored. */
 export const make = (input: WhenInput, zone: DateTime.TimeZone, now: number): Result.Result<When, WhenInvalid> => {
@@ -74,21 +74,22 @@ export const make = (input: WhenInput, zone: DateTime.TimeZone, now: number): Re
 }
 
 const instant = (at: string, zone: DateTime.TimeZone): Result.Result<number, WhenInvalid> => {
-  if (!wallClock.test(at)) {
-    const parsed = DateTime.make(at)
-    return Option.isSome(parsed) && /(Z|[+-]\d{2}:?\d{2})$/i.test(at)
-      ? Result.succeed(DateTime.toEpochMillis(parsed.value))
-      : invalid(`"${at}" is no time; write 2026-01-15T09:00, with an offset if it is not in the task's zone`)
+  const [, date = "", time = "", offset = "Z"] = iso.exec(at) ?? []
+  const day = DateTime.make(`${date}T00:00:00Z`)
+  const parsed = DateTime.make(`${date}T${time}${offset}`)
+  // A day that its month does not have would pass for one of the next month.
+  if (Option.isNone(day) || Option.isNone(parsed) || !DateTime.formatIso(day.value).startsWith(date)) {
+    return invalid(`"${at}" is no time; write 2026-01-15T09:00, with an offset if it is not in the task's zone`)
   }
+  if (!at.endsWith(time)) return Result.succeed(DateTime.toEpochMillis(parsed.value))
   const resolve = (disambiguation: DateTime.Disambiguation) =>
-    DateTime.makeZoned(at.replace(" ", "T"), { timeZone: zone, adjustForTimeZone: true, disambiguation })
+    DateTime.makeZoned(`${date}T${time}`, { timeZone: zone, adjustForTimeZone: true, disambiguation })
   const exact = resolve("reject")
   if (Option.isSome(exact)) return Result.succeed(DateTime.toEpochMillis(exact.value))
   const earlier = resolve("earlier")
   if (Option.isNone(earlier)) return invalid(`"${at}" is no time`)
   // A time the clock skips comes out of the resolution as another wall-clock time; one it repeats, as itself.
-  return DateTime.formatIso(DateTime.makeUnsafe(`${at.replace(" ", "T")}Z`)).slice(0, 16) ===
-    DateTime.formatIsoOffset(earlier.value).slice(0, 16)
+  return DateTime.formatIso(parsed.value).slice(0, 16) === DateTime.formatIsoOffset(earlier.value).slice(0, 16)
     ? invalid(`"${at}" is ambiguous: the clock goes back and shows it twice; add an offset`)
     : invalid(`"${at}" does not exist: the clock goes forward over it`)
 }
@@ -101,17 +102,23 @@ export const next = (when: When, after: number): Option.Option<number> => {
     case "Every":
       return Option.some(when.anchor + (Math.floor((after - when.anchor) / when.millis) + 1) * when.millis)
     case "Cron": {
-      const parsed = Cron.parse(when.expression, when.timeZone)
+      // As Vixie cron does: what is due every hour goes on through a change of the clock, whatever it shows. A fixed time
+      // comes once a day: one that the clock repeats, at first; one that it skips, when the gap ends.
+      const hourly = when.expression.trim().split(/\s+/).at(-4)?.startsWith("*") === true
+      const parsed = Cron.parse(when.expression, when.timeZone, { onDstOverlap: hourly ? "both" : "earlier" })
       if (Result.isFailure(parsed)) return Option.none()
       const found = Option.liftThrowable(() => Cron.next(parsed.success, new Date(after)).getTime())()
-      return Option.map(found, (time) =>
-        Cron.match(parsed.success, new Date(time)) ? time : gapEnd(time, when.timeZone)
-      )
+      const matches = (time: number) => Cron.match(parsed.success, new Date(time))
+      return Option.flatMap(found, (time) => {
+        if (matches(time)) return found
+        const end = gapEnd(time, when.timeZone)
+        return hourly && !matches(end) ? next(when, end) : Option.some(end)
+      })
     }
   }
 }
 
-/** A cron time that the clock skips fires when the gap ends (as Vixie cron does): the instant the offset changes. */
+/** The end of the gap that a time fell into: the instant the offset changes. */
 const gapEnd = (time: number, timeZone: string): number => {
   const offset = (at: number) => DateTime.zonedOffset(DateTime.makeZonedUnsafe(at, { timeZone }))
   let before = time - 3 * 3_600_000

@@ -1,0 +1,22 @@
+/**
+ * A folder and a database that are gone after the test.
+ */
+import * as DatabaseSqlite from "effect-claw/layers/DatabaseSqlite"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import type * as SqlClient from "effect/sql/SqlClient"
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+
+/** An empty folder, for as long as the scope is open. */
+export const folder: Effect.Effect<string, never, Scope.Scope> = Effect.acquireRelease(
+  Effect.sync(() => mkdtempSync(join(tmpdir(), "claw-test-"))),
+  (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true }))
+)
+
+/** A claw's database in a folder of its own. A power cut is no part of these tests, so commits do not wait for the disk. */
+export const database: Layer.Layer<SqlClient.SqlClient, DatabaseSqlite.DatabaseError> = Layer.unwrap(
+  Effect.map(folder, (directory) => DatabaseSqlite.layer({ directory, synchronous: "NORMAL" }))
+)
