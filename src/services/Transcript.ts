@@ -90,7 +90,7 @@ export const prompt = (options: {
         held.push(userMessage(event.input, options.clock))
         break
       case "ModelAnswered":
-        flush()
+        // What was said while it answered stands after the answer: the model has not seen it yet.
         if (event.content.length > 0) messages.push(Prompt.assistantMessage({ content: event.content }))
         calls = toolCalls(event.content)
         break

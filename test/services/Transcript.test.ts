@@ -1,0 +1,163 @@
+import { assert, describe, it } from "@effect/vitest"
+import { AgentName, ConversationId, Sender, text } from "effect-claw/services/Message"
+import { none } from "effect-claw/services/Rights"
+import * as Transcript from "effect-claw/services/Transcript"
+import type * as Turn from "effect-claw/services/Turn"
+import type * as Prompt from "effect/ai/Prompt"
+import * as DateTime from "effect/DateTime"
+import * as Schema from "effect/Schema"
+import { cases } from "../contracts/cases.ts"
+import { callOf, journal, usage } from "./journals.ts"
+
+const clock = Transcript.clockIn(DateTime.zoneMakeNamedUnsafe("UTC"))
+
+/** What the model is shown, without the instructions. */
+const shown = (entries: ReadonlyArray<Turn.Entry>): ReadonlyArray<Prompt.Message> =>
+  Transcript.prompt({ system: "You are Andy.", entries, clock }).content.slice(1)
+
+const entries = (...events: ReadonlyArray<Turn.Event>): ReadonlyArray<Turn.Entry> =>
+  events.map((event, index) => ({ position: index + 1, at: 0, event }))
+
+const input = (
+  said: string,
+  origin: Turn.Origin = { _tag: "Person", sender: Sender.make("memory:ada") }
+): Turn.Event => ({
+  _tag: "InputAccepted",
+  input: { origin, content: text(said), at: 0 }
+})
+const asked: Turn.Event = { _tag: "ModelRequested", step: 1, agent: AgentName.make("andy") }
+
+const textsOf = (messages: ReadonlyArray<Prompt.Message>): ReadonlyArray<string> =>
+  messages.flatMap(({ content }) =>
+    typeof content === "string" ? [content] : content.flatMap((part) => (part.type === "text" ? [part.text] : []))
+  )
+
+describe("Transcript", () => {
+  it.prop("a tool call is never without its result, nor a result without its call", [journal], ([written]) => {
+    for (let cut = 0; cut <= written.length; cut++) {
+      const messages = shown(written.slice(0, cut))
+      for (const [index, message] of messages.entries()) {
+        const calls =
+          message.role === "assistant"
+            ? message.content.flatMap((part) => (part.type === "tool-call" ? [part.id] : []))
+            : []
+        const after = messages[index + 1]
+        const results = after?.role === "tool" ? after.content.flatMap((part) => ("id" in part ? [part.id] : [])) : []
+        assert.deepStrictEqual(results, calls)
+      }
+    }
+  })
+
+  it.prop("the prompt of a step is the beginning of the next step's", [journal], ([written]) => {
+    let before: ReadonlyArray<Prompt.Message> = []
+    for (const [index, { event }] of written.entries()) {
+      if (event._tag !== "ModelRequested") continue
+      const now = shown(written.slice(0, index + 1))
+      assert.deepStrictEqual(now.slice(0, before.length), before)
+      before = now
+    }
+  })
+
+  it.prop("every input is shown once, in the order of arrival", [journal], ([written]) => {
+    const told = textsOf(shown(written).filter(({ role }) => role === "user"))
+    const inputs = written.flatMap(({ event }) => (event._tag === "InputAccepted" ? [event.input] : []))
+    assert.strictEqual(told.length, inputs.length)
+    for (const [index, { at }] of inputs.entries()) assert.include(told[index], `input ${at}<`)
+  })
+
+  it.prop("a model is asked about something it has not answered yet", [journal], ([written]) => {
+    for (const [index, { event }] of written.entries()) {
+      if (event._tag !== "ModelRequested") continue
+      assert.oneOf(shown(written.slice(0, index + 1)).at(-1)?.role, ["user", "tool"])
+    }
+  })
+
+  it("what was said while the model answered stands after its answer", () => {
+    const messages = shown(
+      entries(input("one"), asked, input("two"), {
+        _tag: "ModelAnswered",
+        step: 1,
+        content: [callOf("a")],
+        usage
+      })
+    )
+    assert.deepStrictEqual(
+      messages.map(({ role }) => role),
+      ["user", "assistant", "tool", "user"]
+    )
+    assert.include(textsOf(messages)[1], "two")
+  })
+
+  it("a call that was cut short is said to be so", () => {
+    const [, , tool] = shown(
+      entries(
+        input("one"),
+        asked,
+        { _tag: "ModelAnswered", step: 1, content: [callOf("a")], usage },
+        { _tag: "ToolStarted", call: "a", tool: "bash" },
+        { _tag: "TurnEnded", ending: { _tag: "Stopped" } }
+      )
+    )
+    assert.deepStrictEqual(tool?.content, [Transcript.interruptedResult(callOf("a"))])
+  })
+
+  it("who says it, and when, is told with it", () => {
+    const time = `time="Thu, Jan 1, 1970, 12:00 AM"`
+    assert.deepStrictEqual(
+      textsOf(
+        shown(
+          entries(
+            input("hi", { _tag: "Person", sender: Sender.make("memory:ada"), name: 'Ada "A" <x>' }),
+            input("hi"),
+            input("water", { _tag: "Task", task: "t1" }),
+            input("dig", {
+              _tag: "Parent",
+              conversation: ConversationId.make("memory:chat"),
+              agent: AgentName.make("boss"),
+              rights: none,
+              depth: 1
+            })
+          )
+        )
+      ),
+      [
+        `<message from="Ada &quot;A&quot; &lt;x&gt;" ${time}>hi</message>`,
+        `<message from="memory:ada" ${time}>hi</message>`,
+        `<task id="t1" ${time}>water</task>`,
+        `<brief from="boss" ${time}>dig</brief>`
+      ]
+    )
+  })
+
+  for (const { expect, input, name } of cases(
+    "formatting",
+    Schema.Struct({
+      name: Schema.String,
+      input: Schema.Struct({ at: Schema.String, timeZone: Schema.String }),
+      expect: Schema.Struct({ contains: Schema.String })
+    })
+  )) {
+    it(name, () => {
+      const zone = DateTime.zoneMakeNamedUnsafe(input.timeZone)
+      const at = DateTime.toEpochMillis(DateTime.makeUnsafe(input.at))
+      assert.include(Transcript.clockIn(zone)(at), expect.contains)
+    })
+  }
+
+  it("a very long input is cut, and said to be", () => {
+    const [long = ""] = textsOf(shown(entries(input("x".repeat(1_000_000)))))
+    assert.isBelow(long.length, Transcript.inputLimit + 200)
+    assert.include(long, "900,000 characters more were cut")
+  })
+
+  it("what is shown is valid Unicode", () => {
+    const cut = `${"x".repeat(Transcript.inputLimit - 1)}😀`
+    for (const shownText of textsOf(shown(entries(input("a\ud83db"), input(cut)))))
+      assert.isTrue(shownText.isWellFormed())
+  })
+
+  it("an estimate of tokens is no less than a token for three characters", () => {
+    const prompt = Transcript.prompt({ system: "x".repeat(300), entries: entries(input("x".repeat(300))), clock })
+    assert.isAtLeast(Transcript.estimateTokens(prompt), 200)
+  })
+})

@@ -1,0 +1,126 @@
+import { assert, describe, it } from "@effect/vitest"
+import { AgentName, ConversationId, Sender, text } from "effect-claw/services/Message"
+import { Rights } from "effect-claw/services/Rights"
+import * as Turn from "effect-claw/services/Turn"
+import * as Prompt from "effect/ai/Prompt"
+import { callOf, journal, resultOf, usage } from "./journals.ts"
+
+const agent = AgentName.make("andy")
+const ada = Sender.make("memory:ada")
+const bob = Sender.make("memory:bob")
+
+const entries = (...events: ReadonlyArray<Turn.Event>): ReadonlyArray<Turn.Entry> =>
+  events.map((event, index) => ({ position: index + 1, at: 0, event }))
+
+const said = (sender: Sender): Turn.Event => ({
+  _tag: "InputAccepted",
+  input: { origin: { _tag: "Person", sender }, content: text("hi"), at: 0 }
+})
+const task = (sender?: Sender): Turn.Event => ({
+  _tag: "InputAccepted",
+  input: {
+    origin: { _tag: "Task", task: "t1", ...(sender === undefined ? {} : { sender }) },
+    content: text("hi"),
+    at: 0
+  }
+})
+const asked = (step: number): Turn.Event => ({ _tag: "ModelRequested", step, agent })
+const answered = (step: number, ...calls: ReadonlyArray<string>): Turn.Event => ({
+  _tag: "ModelAnswered",
+  step,
+  content: calls.map(callOf),
+  usage
+})
+const started = (call: string): Turn.Event => ({ _tag: "ToolStarted", call, tool: "bash" })
+const ended = (call: string): Turn.Event => ({ _tag: "ToolEnded", result: resultOf(call) })
+const over = (ending: Turn.Ending = { _tag: "Done" }): Turn.Event => ({ _tag: "TurnEnded", ending })
+
+describe("Turn.next", () => {
+  it.prop("wherever a journal is cut, it names exactly the work that is missing", [journal], ([written]) => {
+    for (let cut = 1; cut <= written.length; cut++) {
+      assert.deepStrictEqual(Turn.next(written.slice(0, cut)), written[cut - 1]?.next)
+    }
+  })
+
+  it("a conversation of nothing rests", () => assert.deepStrictEqual(Turn.next([]), { _tag: "Rest" }))
+
+  it("a call that was started and did not end is interrupted, the others are to be made", () =>
+    assert.deepStrictEqual(
+      Turn.next(entries(said(ada), asked(1), answered(1, "a", "b", "c"), started("a"), started("b"), ended("a"))),
+      { _tag: "CallTools", step: 1, calls: [callOf("b"), callOf("c")], interrupted: new Set(["b"]) }
+    ))
+
+  it("the same call id in a later step is another call", () =>
+    assert.deepStrictEqual(
+      Turn.next(entries(said(ada), asked(1), answered(1, "a"), started("a"), ended("a"), asked(2), answered(2, "a"))),
+      { _tag: "CallTools", step: 2, calls: [callOf("a")], interrupted: new Set<string>() }
+    ))
+
+  it("what came during the last answer is answered next, in the same turn", () =>
+    assert.deepStrictEqual(Turn.next(entries(said(ada), asked(1), said(ada), answered(1))), {
+      _tag: "AskModel",
+      step: 2
+    }))
+
+  it("what came before a failure was seen, what came during it was not", () => {
+    const failed = over({ _tag: "Failed", message: "no model" })
+    assert.deepStrictEqual(Turn.next(entries(said(ada), asked(1), failed)), { _tag: "Rest" })
+    assert.deepStrictEqual(Turn.next(entries(said(ada), asked(1), said(ada), failed)), { _tag: "AskModel", step: 1 })
+  })
+
+  it("a stop cancels what was not seen yet", () =>
+    assert.deepStrictEqual(Turn.next(entries(said(ada), asked(1), said(ada), over({ _tag: "Stopped" }))), {
+      _tag: "Rest"
+    }))
+
+  it("a tool that the provider runs is not ours to run", () => {
+    const theirs = Prompt.toolCallPart({ id: "a", name: "web_search", params: {}, providerExecuted: true })
+    assert.deepStrictEqual(
+      Turn.next(entries(said(ada), asked(1), { _tag: "ModelAnswered", step: 1, content: [theirs], usage })),
+      { _tag: "Rest" }
+    )
+  })
+})
+
+describe("Turn.mandate", () => {
+  it.prop("a turn is the position of its first request, until it ends", [journal], ([written]) => {
+    let turn: Turn.TurnId | undefined
+    let tokens = 0
+    for (const [index, { event, position }] of written.entries()) {
+      if (event._tag === "ModelRequested") turn ??= Turn.TurnId.make(position)
+      if (event._tag === "ModelAnswered") tokens += 10
+      if (event._tag === "TurnEnded") {
+        turn = undefined
+        tokens = 0
+      }
+      const mandate = Turn.mandate(written.slice(0, index + 1))
+      assert.deepStrictEqual([mandate.turn, mandate.tokens], [turn, tokens])
+    }
+  })
+
+  it("it acts for who wrote last", () => {
+    assert.strictEqual(Turn.mandate(entries(said(ada))).sender, ada)
+    assert.strictEqual(Turn.mandate(entries(said(ada), asked(1), said(bob))).sender, bob)
+    assert.strictEqual(Turn.mandate(entries(said(ada), asked(1), answered(1), over(), said(bob))).sender, bob)
+  })
+
+  it("a task acts for who had it made, and for nobody else", () => {
+    assert.strictEqual(Turn.mandate(entries(task(bob))).sender, bob)
+    assert.strictEqual(Turn.mandate(entries(said(ada), asked(1), answered(1), over(), task())).sender, undefined)
+  })
+
+  it("a brief's rights hold for its whole turn", () => {
+    const parent: Turn.Origin = {
+      _tag: "Parent",
+      conversation: ConversationId.make("memory:chat"),
+      agent,
+      sender: ada,
+      rights: new Rights({ tools: ["read_file"] }),
+      depth: 2
+    }
+    const brief: Turn.Event = { _tag: "InputAccepted", input: { origin: parent, content: text("do it"), at: 0 } }
+    const acting = Turn.mandate(entries(brief, asked(1), answered(1, "a"), ended("a"), asked(2)))
+    assert.deepInclude(acting, { parent, sender: ada })
+    assert.strictEqual(Turn.mandate(entries(brief, asked(1), answered(1), over(), said(bob))).parent, undefined)
+  })
+})
