@@ -42,18 +42,22 @@ export interface Options {
   readonly idleTimeout?: Duration.Input
 }
 
-/** List prices in US dollars per million tokens, as published in March 2026; cache reads at a tenth, writes at 1.25. */
-const listPrices: ReadonlyArray<readonly [model: RegExp, input: number, output: number]> = [
-  [/^claude-opus-4-[56]\b/, 5, 25],
-  [/^claude-sonnet-4-[56]\b/, 3, 15],
-  [/^claude-haiku-4-5\b/, 1, 5]
+/** List prices in US dollars per million tokens, as published in October 2026; a cache write costs 1.25 of the input. */
+const listPrices: ReadonlyArray<readonly [model: RegExp, input: number, output: number, cacheRead: number]> = [
+  [/^claude-fable-5-1\b/, 10, 50, 0.25],
+  [/^claude-opus-5-5\b/, 4, 20, 0.2],
+  [/^claude-opus-(5|4-[5-8])\b/, 5, 25, 0.5],
+  [/^claude-sonnet-5-5\b/, 2, 10, 0.1],
+  [/^claude-sonnet-5\b/, 2, 10, 0.2],
+  [/^claude-sonnet-4-[56]\b/, 3, 15, 0.3],
+  [/^claude-haiku-4-5\b/, 1, 5, 0.1]
 ]
 
 const listPrice = (model: string): Price | undefined => {
   const found = listPrices.find(([pattern]) => pattern.test(model))
   if (found === undefined) return undefined
-  const [, input, output] = found
-  return { input, output, cacheRead: input / 10, cacheWrite: input * 1.25 }
+  const [, input, output, cacheRead] = found
+  return { input, output, cacheRead, cacheWrite: input * 1.25 }
 }
 
 const headersOf = (cause: object): Headers | undefined =>
@@ -107,6 +111,9 @@ const reasonOf = (cause: unknown): AiError.AiErrorReason => {
 const networkError = (description: string) =>
   new AiError.NetworkError({ reason: "TransportError", method: "POST", url: "/v1/messages", description })
 
+const isThoughtRefused = ({ reason }: AiError.AiError): boolean =>
+  reason._tag === "InvalidRequestError" && /`signature` in `thinking`/.test(reason.description ?? "")
+
 const fail = (reason: AiError.AiErrorReason): AiError.AiError =>
   AiError.make({ module: "ModelAnthropic", method: "streamText", reason })
 
@@ -121,14 +128,18 @@ const make = Effect.fnUntraced(function* (options: Options) {
   // The SDK takes a while to load. It is not waited for until the first call.
   const client = yield* Effect.cached(
     Effect.promise(async () => {
-      const { default: Anthropic } = await import("@anthropic-ai/sdk")
-      return new Anthropic({
+      const [{ default: Anthropic }, { Stream: Sse }] = await Promise.all([
+        import("@anthropic-ai/sdk"),
+        import("@anthropic-ai/sdk/streaming")
+      ])
+      const messages = new Anthropic({
         apiKey: Redacted.value(options.apiKey),
         baseURL: options.baseUrl ?? null,
         maxRetries: 0,
         logLevel: "off",
         openTelemetry: false
-      })
+      }).messages
+      return { messages, APIError: Anthropic.APIError, Sse }
     })
   )
   yield* Effect.forkScoped(client)
@@ -143,22 +154,39 @@ const make = Effect.fnUntraced(function* (options: Options) {
           Effect.sync(() => new AbortController()),
           (opened) => Effect.sync(() => opened.abort())
         )
-        const events = yield* Effect.tryPromise({
-          try: () => sdk.messages.create(Messages.request(request, settings), { signal: controller.signal }),
-          catch: (cause) => fail(reasonOf(cause))
-        }).pipe(
+        const send = (withThoughts: boolean) =>
+          Effect.tryPromise({
+            try: () =>
+              sdk.messages
+                .create(Messages.request(request, settings, withThoughts), { signal: controller.signal })
+                .asResponse(),
+            catch: (cause) => fail(reasonOf(cause))
+          })
+        const response = yield* send(true).pipe(
+          // A thought holds only for what it was thought about: if instructions or tools have changed since, it is void.
+          Effect.catchIf(isThoughtRefused, () => send(false)),
           Effect.timeoutOrElse({
             duration: idleTimeout,
             orElse: () => Effect.fail(fail(networkError("the provider did not answer in time")))
           })
         )
         const progress = Messages.begin()
-        return Stream.fromAsyncIterable(events, (cause) => fail(reasonOf(cause))).pipe(
+        // Events as they are on the wire, for a ping is a sign of life: a model may think for minutes without a word.
+        return Stream.fromAsyncIterable(sdk.Sse.rawEvents(response, controller), (cause) => fail(reasonOf(cause))).pipe(
           Stream.timeoutOrElse({
             duration: idleTimeout,
             orElse: () => Stream.fail(fail(networkError("the stream was silent for too long")))
           }),
-          Stream.map((event) => Messages.parts(progress, event)),
+          Stream.mapEffect(({ data, event }) =>
+            Effect.try({
+              try: () => {
+                if (event === null || event === "ping") return []
+                if (event !== "error") return Messages.parts(progress, JSON.parse(data))
+                throw new sdk.APIError(undefined, JSON.parse(data), undefined, response.headers)
+              },
+              catch: (cause) => fail(reasonOf(cause))
+            })
+          ),
           Stream.flattenIterable,
           Stream.concat(
             Stream.suspend(() =>

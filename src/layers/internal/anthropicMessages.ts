@@ -41,15 +41,24 @@ const file = ({ data, fileName, mediaType }: Prompt.FilePart): Block => {
   return { type: "text", text: `[a file that cannot be shown: ${fileName ?? "unnamed"}, ${mediaType}]` }
 }
 
+// The API takes neither empty texts nor halves of a surrogate pair, which a cut may leave.
+const text = (part: Prompt.TextPart): ReadonlyArray<Block> =>
+  part.text.trim() === "" ? [] : [{ type: "text", text: part.text.toWellFormed() }]
+
+const wellFormed = (value: object): unknown =>
+  JSON.parse(
+    JSON.stringify(value, (_key, inner: unknown) => (typeof inner === "string" ? inner.toWellFormed() : inner))
+  )
+
 const userBlock = (part: Prompt.UserMessagePart): ReadonlyArray<Block> => {
   if (part.type === "file") return [file(part)]
-  return part.text.trim() === "" ? [] : [{ type: "text", text: part.text }]
+  return text(part)
 }
 
 const assistantBlock = (part: Prompt.AssistantMessagePart): ReadonlyArray<Block> => {
   switch (part.type) {
     case "text":
-      return part.text.trim() === "" ? [] : [{ type: "text", text: part.text }]
+      return text(part)
     case "reasoning": {
       const signature = own(part.options, "signature")
       const redacted = own(part.options, "redacted")
@@ -63,7 +72,7 @@ const assistantBlock = (part: Prompt.AssistantMessagePart): ReadonlyArray<Block>
           type: "tool_use",
           id: callId(part.id),
           name: part.name,
-          input: Predicate.isObject(part.params) ? part.params : { invalid: String(part.params) }
+          input: wellFormed(Predicate.isObject(part.params) ? part.params : { invalid: String(part.params) })
         }
       ]
     default:
@@ -81,7 +90,7 @@ const toolBlock = (part: Prompt.ToolMessagePart): ReadonlyArray<Block> => {
     {
       type: "tool_result",
       tool_use_id: callId(part.id),
-      content: shown.length > 0 ? shown : written === "" ? "[empty]" : written,
+      content: shown.length > 0 ? shown : written === "" ? "[empty]" : written.toWellFormed(),
       ...(part.isFailure ? { is_error: true } : {})
     }
   ]
@@ -109,7 +118,8 @@ export const request = (
     readonly model: string
     readonly maxTokens: number
     readonly thinking?: Anthropic.ThinkingConfigParam
-  }
+  },
+  withThoughts = true
 ): Anthropic.MessageCreateParamsStreaming => {
   const system: Array<string> = []
   const messages: Array<{ role: "user" | "assistant"; content: Array<Block> }> = []
@@ -128,7 +138,10 @@ export const request = (
         add("user", message.content.flatMap(userBlock))
         break
       case "assistant":
-        add("assistant", message.content.flatMap(assistantBlock))
+        add(
+          "assistant",
+          message.content.filter(({ type }) => withThoughts || type !== "reasoning").flatMap(assistantBlock)
+        )
         break
       case "tool":
         add("user", message.content.flatMap(toolBlock))
@@ -142,7 +155,7 @@ export const request = (
     max_tokens: settings.maxTokens,
     stream: true,
     messages,
-    ...(system.length === 0 ? {} : { system: [{ type: "text", text: system.join("\n\n"), ...cached }] }),
+    ...(system.length === 0 ? {} : { system: [{ type: "text", text: system.join("\n\n").toWellFormed(), ...cached }] }),
     ...(settings.thinking === undefined ? {} : { thinking: settings.thinking }),
     ...(options.tools.length === 0
       ? {}
@@ -271,5 +284,8 @@ export const parts = (
     case "message_stop":
       progress.finished = true
       return [{ type: "finish", reason: progress.reason, usage: usageOf(progress) }]
+    default:
+      // Kinds of events that are added later.
+      return []
   }
 }

@@ -76,7 +76,7 @@ export const ask = (options: {
   }).pipe(
     Effect.tapError((error) =>
       Effect.andThen(
-        Effect.logWarning(`the model failed: ${error.message}`),
+        Effect.logWarning(`the model failed: ${error.message.split("\n", 1)[0]}`),
         error.isRetryable ? options.onRetry : Effect.void
       )
     ),
