@@ -9,7 +9,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
-import { type ChannelError, Channels } from "./Channel.ts"
+import { type Channel, type ChannelError, Channels } from "./Channel.ts"
 import * as Actors from "./internal/Actors.ts"
 import { Journal, type JournalError, patience, type PendingOutput } from "./Journal.ts"
 import { channelOf, chatOf, type ConversationId } from "./Message.ts"
@@ -51,13 +51,8 @@ export const layer: Layer.Layer<Outbox, JournalError, Journal | Channels> = Laye
     const journal = yield* Journal
     const channels = yield* Channels
 
-    const send = (output: PendingOutput) =>
-      Effect.flatMap(channels.get(channelOf(output.conversation)), (channel) =>
-        channel.send(chatOf(output.conversation), { id: output.id, text: output.text })
-      )
-
-    const deliver = Effect.fn("Outbox.deliver")(function* (output: PendingOutput) {
-      const outcome = yield* send(output).pipe(
+    const deliver = Effect.fn("Outbox.deliver")(function* (channel: Channel, output: PendingOutput) {
+      const outcome = yield* channel.send(chatOf(output.conversation), { id: output.id, text: output.text }).pipe(
         Effect.tapError((error) =>
           error.isRetryable
             ? Effect.andThen(Effect.logWarning(error.message), journal.settle(output.id, "retry"))
@@ -72,12 +67,22 @@ export const layer: Layer.Layer<Outbox, JournalError, Journal | Channels> = Laye
       yield* journal.settle(output.id, outcome)
     })
 
-    const senders = yield* Actors.make((conversation: ConversationId) =>
+    const sendAll = (conversation: ConversationId) => (channel: Channel) =>
       journal.outbox(conversation).pipe(
-        Effect.flatMap(Effect.forEach(deliver, { discard: true })),
+        Effect.flatMap(Effect.forEach((output) => deliver(channel, output), { discard: true })),
         Effect.tapError((error) => Effect.logError(error.message)),
         Effect.retry(patience),
         Effect.ignore
+      )
+
+    const senders = yield* Actors.make((conversation: ConversationId) =>
+      channels.get(channelOf(conversation)).pipe(
+        // What was said on a channel that this claw does not have waits for one that has it.
+        Effect.matchEffect({
+          onFailure: (error) => Effect.logWarning(`outputs wait: ${error.message}`),
+          onSuccess: sendAll(conversation)
+        }),
+        Effect.catchDefect((defect) => Effect.logError(`the outbox of ${conversation} is defect`, defect))
       )
     )
 
