@@ -15,7 +15,7 @@ import { type ConversationId, isChild } from "../services/Message.ts"
 /** How many conversations work at once. */
 export interface Options {
   /**
-   * Turns that run at the same time, at most; the others wait. Default 8. A swarm's children run inside their parent's
+   * Turns that run at the same time, at most; the others wait. Default 16. A swarm's children run inside their parent's
    * turn and are bounded by the swarm.
    */
   readonly turnsAtOnce?: number
@@ -32,7 +32,7 @@ export const layer = (options: Options = {}): Layer.Layer<Conversations, never, 
     Conversations,
     Effect.gen(function* () {
       const journal = yield* Journal
-      const permits = yield* Semaphore.make(options.turnsAtOnce ?? 8)
+      const permits = yield* Semaphore.make(options.turnsAtOnce ?? 16)
       const served = yield* Deferred.make<(conversation: ConversationId) => Effect.Effect<void, JournalError>>()
       const running = new Set<ConversationId>()
 

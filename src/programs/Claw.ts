@@ -209,8 +209,16 @@ const make = Effect.fnUntraced(function* <Agents extends ReadonlyArray<Agent.Any
       Effect.catch((error) => Effect.logWarning(`a message was stored but not acknowledged: ${error.message}`))
     )
 
+  /** What arrives together is stored together: in order within a conversation, side by side over conversations. */
+  const takeAll = (deliveries: ReadonlyArray<InboundDelivery>) =>
+    Effect.forEach(
+      [...Map.groupBy(deliveries, ({ message }) => conversationId(message.channel, message.chat)).values()],
+      (ofOne) => Effect.forEach(ofOne, take, { discard: true }),
+      { concurrency: "unbounded", discard: true }
+    )
+
   yield* conversations.serve(work)
-  const received = yield* Effect.forkScoped(Stream.runForEach(channels.inbound, take))
+  const received = yield* Effect.forkScoped(Stream.runForEachArray(channels.inbound, takeAll))
 
   return Claw.of({
     finished: Fiber.join(received).pipe(Effect.andThen(conversations.settled()), Effect.andThen(outbox.settled))

@@ -48,7 +48,13 @@ export const make = Effect.fnUntraced(function* (
   })
 
   yield* Effect.uninterruptibleMask((restore) =>
-    Effect.forever(Effect.flatMap(restore(Queue.takeBetween(jobs, 1, most)), commit))
+    Effect.forever(
+      // Whoever is about to ask for a transaction is let do so first: the commit is what costs.
+      restore(Effect.andThen(Queue.peek(jobs), Effect.yieldNowWith(1))).pipe(
+        Effect.andThen(restore(Queue.takeBetween(jobs, 1, most))),
+        Effect.flatMap(commit)
+      )
+    )
   ).pipe(Effect.forkScoped)
 
   return <A, E, R>(effect: Effect.Effect<A, E, R>) =>
