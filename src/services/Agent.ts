@@ -40,7 +40,7 @@ type AnyToolkit = Toolkit.WithHandler<any>
 export const withHandlers = <Tools extends Record<string, Tool.Any>, R = never>(
   toolkit: Toolkit.Toolkit<Tools>,
   handlers: Toolkit.HandlersFrom<Tools> | Effect.Effect<Toolkit.HandlersFrom<Tools>, never, R>
-): Effect.Effect<Toolkit.WithHandler<Tools>, never, R> =>
+): Effect.Effect<Toolkit.WithHandler<Tools>, never, NoInfer<R>> =>
   Effect.flatMap(toolkit.toHandlers(handlers), (context) => Effect.provideContext(toolkit, context))
 
 /** A toolkit of some of another's tools. */

@@ -6,7 +6,6 @@
  */
 import * as Prompt from "effect/ai/Prompt"
 import * as Tool from "effect/ai/Tool"
-import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -93,13 +92,12 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
               )
             )
         }),
-        Effect.catchCauseIf(
-          (cause) => !Cause.hasInterrupts(cause),
-          (cause) =>
-            Effect.as(
-              Effect.logError(`tool ${call.name} is defect`, cause),
-              failure(call, `${call.name} failed unexpectedly. This is a fault of the tool, not of your call.`)
-            )
+        // An interruption of this call passes by; one that the tool made itself is its fault.
+        Effect.catchCause((cause) =>
+          Effect.as(
+            Effect.logError(`tool ${call.name} is defect`, cause),
+            failure(call, `${call.name} failed unexpectedly. This is a fault of the tool, not of your call.`)
+          )
         ),
         Effect.provideService(CurrentTurn, { ...turn, call: call.id })
       )
@@ -120,7 +118,7 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
 )
 
 const failure = (call: Prompt.ToolCallPart, result: string): Prompt.ToolResultPart =>
-  Prompt.toolResultPart({ id: call.id, name: call.name, isFailure: true, result, providerExecuted: false })
+  Prompt.toolResultPart({ id: call.id, name: call.name, isFailure: true, result: cap(result), providerExecuted: false })
 
 const messageOf = (error: unknown): string => {
   if (typeof error === "string") return error
@@ -129,10 +127,12 @@ const messageOf = (error: unknown): string => {
     : JSON.stringify(error)
 }
 
-/** Results are JSON. One that is too long becomes the beginning of its text, and says so. */
+/** Results are JSON, in valid Unicode. One that is too long becomes the beginning of its text, and says so. */
 const cap = (result: unknown): unknown => {
   const written = typeof result === "string" ? result : (JSON.stringify(result) ?? "null")
-  return written.length <= resultLimit
-    ? (result ?? null)
-    : `${written.slice(0, resultLimit)}\n[cut: ${(written.length - resultLimit).toLocaleString("en-US")} more characters]`
+  if (written.length > resultLimit) {
+    const cut = (written.length - resultLimit).toLocaleString("en-US")
+    return `${written.slice(0, resultLimit).toWellFormed()}\n[cut: ${cut} more characters]`
+  }
+  return typeof result === "string" ? written.toWellFormed() : (result ?? null)
 }
