@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as RcMap from "effect/RcMap"
 import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import { AgentName, ConversationId } from "./Message.ts"
 import {
   makeSpec,
@@ -64,19 +65,22 @@ export const layer = (options: Options): Layer.Layer<Sandboxes, never, Sandbox |
       return Sandboxes.of({
         session: Effect.fn("Sandboxes.session")(function* (agent, conversation) {
           const key = `${agent} ${conversation}`
-          const session = yield* RcMap.get(sessions, key)
-          const forgetLost = <A, R>(use: Effect.Effect<A, SandboxError, R>) =>
-            Effect.tapError(use, (error) =>
-              error.reason._tag === "SessionLost" ? RcMap.invalidate(sessions, key) : Effect.void
-            )
+          const forget = RcMap.invalidate(sessions, key)
+          // One that could not be opened is no session to keep.
+          const session = yield* Effect.tapError(RcMap.get(sessions, key), () => forget)
+          const isLost = (error: SandboxError) => (error.reason._tag === "SessionLost" ? forget : Effect.void)
           return {
             ...session,
             exec: (command) =>
-              forgetLost(session.exec(command)).pipe(
-                Effect.map((process) => ({ ...process, exit: forgetLost(process.exit) }))
+              Effect.tapError(session.exec(command), isLost).pipe(
+                Effect.map(({ exit, stderr, stdout }) => ({
+                  stdout: Stream.tapError(stdout, isLost),
+                  stderr: Stream.tapError(stderr, isLost),
+                  exit: Effect.tapError(exit, isLost)
+                }))
               ),
-            readFile: (path, limit) => forgetLost(session.readFile(path, limit)),
-            writeFile: (path, content) => forgetLost(session.writeFile(path, content))
+            readFile: (path, limit) => Effect.tapError(session.readFile(path, limit), isLost),
+            writeFile: (path, content) => Effect.tapError(session.writeFile(path, content), isLost)
           } satisfies SandboxSession
         })
       })
