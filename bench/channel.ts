@@ -16,7 +16,7 @@ export interface Answered {
 export class BenchChannel extends Context.Service<
   BenchChannel,
   { readonly ask: (chat: string, message: string) => Effect.Effect<Answered> }
->()("bench/BenchChannel") {}
+>()("effect-claw/bench/channel/BenchChannel") {}
 
 export const layer: Layer.Layer<BenchChannel, Channel.ChannelError, Channel.Channels> = Layer.effect(
   BenchChannel,

@@ -1,4 +1,7 @@
 /** What the benchmarks share: rows of a table, medians, and a folder on a real disk. */
+import { spawn } from "node:child_process"
+import { once } from "node:events"
+import type { Server } from "node:http"
 import { mkdtempSync, rmSync } from "node:fs"
 import { join } from "node:path"
 
@@ -32,4 +35,32 @@ export const withFolder = async <A>(use: (folder: string) => Promise<A>): Promis
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
+}
+
+/** Runs a command that ends in the assistant's prompt at a terminal of its own, until `use` is done with it. */
+export const atPrompt = async <A>(command: string, home: string, use: (pid: number) => Promise<A>): Promise<A> => {
+  const terminal = spawn("script", ["-qfec", `echo pid $$; exec ${command}`, "/dev/null"], {
+    env: { ...process.env, CLAW_HOME: home, TERM: "xterm", ANTHROPIC_API_KEY: "" },
+    stdio: ["pipe", "pipe", "inherit"]
+  })
+  const ended = once(terminal, "exit")
+  let seen = ""
+  for await (const chunk of terminal.stdout) {
+    seen += String(chunk)
+    if (seen.includes("› ")) break
+  }
+  if (!seen.includes("› ")) throw new Error(`${command} came to no prompt: ${seen}`)
+  const result = await use(Number(/pid (\d+)/.exec(seen)?.[1]))
+  terminal.stdin.write("\x04")
+  await ended
+  return result
+}
+
+/** Has a server listen on a free port of the loopback interface. Returns its address. */
+export const listen = async (server: Server): Promise<string> => {
+  server.listen(0, "127.0.0.1")
+  await once(server, "listening")
+  const address = server.address()
+  if (address === null || typeof address === "string") throw new Error("the server has no port")
+  return `http://127.0.0.1:${address.port}`
 }
