@@ -2,7 +2,8 @@
  * A claw that acts by itself: a task of a conversation, due in a second, and one for every weekday at eight.
  *
  * When a task is due its text becomes an input of its conversation, in the transaction that moves the task on. From there
- * it takes the road of every message, so it fires once, whatever crashes. Tasks outlive the process.
+ * it takes the road of every message, so it fires once, whatever crashes. Tasks are kept where the claw's state is, which
+ * is a folder of its own at every run here.
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Agent, Bind, Claw, HomeZone, Message, Scheduler, When } from "effect-claw"
@@ -13,6 +14,9 @@ import * as Console from "effect/Console"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { mkdtempSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 
 const agent = Agent.make("gardener", { instructions: "You look after the garden." })
 const conversation = Message.ConversationId.make("memory:garden")
@@ -20,7 +24,6 @@ const conversation = Message.ConversationId.make("memory:garden")
 const program = Effect.gen(function* () {
   const scheduler = yield* Scheduler.Scheduler
   const plan = { conversation, agent: agent.name, sender: undefined }
-  for (const { id } of yield* scheduler.list(conversation)) yield* scheduler.cancel(conversation, id)
   yield* scheduler.schedule({ ...plan, text: "water the tomatoes", when: { in: "1 second" } })
   yield* scheduler.schedule({
     ...plan,
@@ -41,7 +44,7 @@ const program = Effect.gen(function* () {
 const claw = Claw.layer({ agents: [agent], bindings: [Bind.everywhere(agent)] }).pipe(
   Layer.provide(ModelOffline.layer),
   Layer.provideMerge(ChannelMemory.layer()),
-  Layer.provideMerge(Local.layer({ directory: ".state/scheduled-task" })),
+  Layer.provideMerge(Local.layer({ directory: mkdtempSync(join(tmpdir(), "claw-")) })),
   // Days and wall-clock times are of this zone; without it, of the machine's.
   Layer.provide(Layer.succeed(HomeZone.HomeZone, DateTime.zoneMakeNamedUnsafe("Europe/Oslo")))
 )
