@@ -108,12 +108,24 @@ export const layer = (
           )
 
         const askModel = Effect.fnUntraced(function* (step: number) {
-          const wasOpen = Turn.mandate(entries).turn !== undefined
+          const { tokens, turn: open } = Turn.mandate(entries)
+          const { limits } = agent
+          const bound = step > limits.steps ? "steps" : tokens > limits.tokens ? "tokens" : undefined
+          type Refusal = { readonly bound: "steps" | "tokens" | "budget"; readonly text: string }
           // One transaction: what is reserved is known to the journal, and the other way round.
-          const [turn, reserved] = yield* journal.atomically(
-            Effect.gen(function* () {
+          const [turn, asking] = yield* journal.atomically(
+            Effect.gen(function* (): Effect.fn.Return<
+              readonly [turn: Turn.TurnId, asking: Result.Result<Prompt.Prompt, Refusal>],
+              JournalError
+            > {
               const turn = yield* journal.request(conversation, agent.name, step)
               yield* read
+              if (bound !== undefined) {
+                const text =
+                  `I stopped after ${limits[bound].toLocaleString("en-US")} ${bound} without coming to an end. ` +
+                  `Write "go on" and I will.`
+                return [turn, Result.fail({ bound, text })]
+              }
               const prompt = Transcript.prompt({ system: systemPrompt(agent), entries, clock })
               const reserved = yield* onStore(
                 ledger.reserve({
@@ -128,28 +140,24 @@ export const layer = (
                   budget: agent.budget
                 })
               )
-              return [turn, Result.map(reserved, () => prompt)] as const
+              return [
+                turn,
+                Result.isFailure(reserved)
+                  ? Result.fail({ bound: "budget", text: `I stopped: ${reserved.failure}.` })
+                  : Result.succeed(prompt)
+              ]
             })
           )
-          if (!wasOpen) yield* observe({ _tag: "TurnBegan", turn })
-
-          const { limits } = agent
-          const { parent, tokens } = Turn.mandate(entries)
-          if (Result.isFailure(reserved)) {
-            return yield* giveUp(turn, step, { _tag: "Exhausted", bound: "budget" }, `I stopped: ${reserved.failure}.`)
-          }
-          const bound = step > limits.steps ? "steps" : tokens > limits.tokens ? "tokens" : undefined
-          if (bound !== undefined) {
-            const text =
-              `I stopped after ${limits[bound].toLocaleString("en-US")} ${bound} without coming to an end. ` +
-              `Write "go on" and I will.`
+          if (open === undefined) yield* observe({ _tag: "TurnBegan", turn })
+          if (Result.isFailure(asking)) {
+            const { bound, text } = asking.failure
             return yield* giveUp(turn, step, { _tag: "Exhausted", bound }, text)
           }
 
           const output = outputId(turn, step)
-          const rights = rightsOf(ready, parent)
+          const rights = rightsOf(ready, Turn.mandate(entries).parent)
           const asked = yield* ModelCall.ask({
-            prompt: reserved.success,
+            prompt: asking.success,
             tools: Object.values(ready.tools).filter(({ name }) => Rights.allows(rights, name)),
             onText: (delta) => observe({ _tag: "TextDelta", output, delta }),
             onRetry: observe({ _tag: "TextDiscarded", output })

@@ -1,7 +1,7 @@
 /**
  * One call of a language model: streamed, collected, asked again where that helps.
  */
-import type * as AiError from "effect/ai/AiError"
+import * as AiError from "effect/ai/AiError"
 import * as LanguageModel from "effect/ai/LanguageModel"
 import * as Prompt from "effect/ai/Prompt"
 import * as Response from "effect/ai/Response"
@@ -74,6 +74,15 @@ export const ask = (options: {
       })
     )
   }).pipe(
+    Effect.catchDefect((cause) =>
+      Effect.fail(
+        AiError.make({
+          module: "LanguageModel",
+          method: "streamText",
+          reason: new AiError.UnknownError({ description: `it is defect: ${String(cause)}` })
+        })
+      )
+    ),
     Effect.tapError((error) =>
       Effect.andThen(
         Effect.logWarning(`the model failed: ${error.message.split("\n", 1)[0]}`),
