@@ -26,12 +26,7 @@ export const rows = (): Promise<ReadonlyArray<Row>> =>
       })
     })
     const claw = spawn(process.execPath, ["bin/effect-claw.js"], {
-      env: {
-        ...process.env,
-        CLAW_HOME: join(folder, "state"),
-        ANTHROPIC_API_KEY: "none",
-        ANTHROPIC_BASE_URL: baseUrl
-      },
+      env: { ...process.env, CLAW_HOME: join(folder, "state"), ANTHROPIC_API_KEY: "none", ANTHROPIC_BASE_URL: baseUrl },
       stdio: ["pipe", "ignore", "ignore"]
     })
     claw.stdin.end("hi\n")

@@ -12,10 +12,11 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as SqlError from "effect/sql/SqlError"
-import * as GroupCommit from "./internal/groupCommit.ts"
-import { EntryInvalid, Journal, JournalError, type PendingOutput, StoreFailed } from "../services/Journal.ts"
+import { EntryInvalid, Journal, JournalError, type PendingOutput } from "../services/Journal.ts"
 import { AgentName, ConversationId, OutputId } from "../services/Message.ts"
 import { type Entry, Event, TurnId } from "../services/Turn.ts"
+import * as GroupCommit from "./internal/groupCommit.ts"
+import { storeFailed } from "./internal/storeFailed.ts"
 
 /** Entries read at once, at most: the latest. */
 const window = 2000
@@ -23,24 +24,10 @@ const window = 2000
 const encode = Schema.encodeEffect(Schema.fromJsonString(Event))
 const decode = Schema.decodeUnknownEffect(Schema.fromJsonString(Event))
 
-/** What to do about a store that does not answer, by the reason that SQL gives. */
-const advice = (error: SqlError.SqlError): string => {
-  const cause = error.reason.cause
-  const detail = cause instanceof Error ? cause.message : (error.reason.message ?? error.reason._tag)
-  if (/full/i.test(detail)) return `${detail}: make room on the disk; what was not stored is asked for again`
-  if (/locked|busy/i.test(detail)) return `${detail}: another program holds the database`
-  if (/malformed|not a database/i.test(detail)) {
-    return `${detail}: restore a backup of the database, or move the file away to begin anew`
-  }
-  return detail
-}
-
 const failed = (operation: string) => (cause: SqlError.SqlError | Schema.SchemaError) =>
   new JournalError({
     operation,
-    reason: SqlError.isSqlError(cause)
-      ? new StoreFailed({ detail: advice(cause), cause })
-      : new EntryInvalid({ detail: cause.message })
+    reason: SqlError.isSqlError(cause) ? storeFailed(cause) : new EntryInvalid({ detail: cause.message })
   })
 
 interface EntryRow {
@@ -85,9 +72,7 @@ export const layer: Layer.Layer<Journal, never, SqlClient.SqlClient> = Layer.eff
       const rows = yield* Effect.forEach(events, (event) =>
         Effect.map(encode(event), (written) => ({ conversation, at, event: written }))
       )
-      const inserted = yield* sql<{
-        position: number
-      }>`INSERT INTO entries ${sql.insert(rows)} RETURNING position`
+      const inserted = yield* sql<{ position: number }>`INSERT INTO entries ${sql.insert(rows)} RETURNING position`
       return Math.max(...inserted.map(({ position }) => position))
     })
 
@@ -194,9 +179,7 @@ export const layer: Layer.Layer<Journal, never, SqlClient.SqlClient> = Layer.eff
         Effect.mapError(failed("read"))
       ),
 
-      unfinished: sql<{
-        id: string
-      }>`SELECT id FROM conversations WHERE turn IS NOT NULL OR last_input > seen`.pipe(
+      unfinished: sql<{ id: string }>`SELECT id FROM conversations WHERE turn IS NOT NULL OR last_input > seen`.pipe(
         Effect.map((rows) => rows.map(({ id }) => ConversationId.make(id))),
         Effect.mapError(failed("read"))
       ),
@@ -211,9 +194,7 @@ export const layer: Layer.Layer<Journal, never, SqlClient.SqlClient> = Layer.eff
         Effect.mapError(failed("read"))
       ),
 
-      unsent: sql<{
-        conversation: string
-      }>`SELECT DISTINCT conversation FROM outputs WHERE status = 'pending'`.pipe(
+      unsent: sql<{ conversation: string }>`SELECT DISTINCT conversation FROM outputs WHERE status = 'pending'`.pipe(
         Effect.map((rows) => rows.map((row) => ConversationId.make(row.conversation))),
         Effect.mapError(failed("read"))
       ),

@@ -9,11 +9,11 @@ import * as SqlClient from "effect/sql/SqlClient"
 import type * as SqlError from "effect/sql/SqlError"
 import * as Budget from "../services/Budget.ts"
 import { HomeZone } from "../services/HomeZone.ts"
-import { BooksFailed, BudgetExceeded, Ledger, LedgerError, type Reservation } from "../services/Ledger.ts"
+import { BudgetExceeded, Ledger, LedgerError, type Reservation } from "../services/Ledger.ts"
 import * as ModelInfo from "../services/ModelInfo.ts"
+import { storeFailed } from "./internal/storeFailed.ts"
 
-const booksFailed = (cause: SqlError.SqlError) =>
-  new LedgerError({ reason: new BooksFailed({ detail: cause.message, cause }) })
+const booksFailed = (cause: SqlError.SqlError) => new LedgerError({ reason: storeFailed(cause) })
 
 /**
  * The ledger.

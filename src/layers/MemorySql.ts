@@ -9,7 +9,8 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import type * as SqlError from "effect/sql/SqlError"
-import { Memory, type MemoryEntry, MemoryError, MemoryFailed, MemoryInvalid, MemoryScope } from "../services/Memory.ts"
+import { Memory, type MemoryEntry, MemoryError, MemoryInvalid, MemoryScope } from "../services/Memory.ts"
+import { storeFailed } from "./internal/storeFailed.ts"
 
 /** The longest memory, in characters. */
 const textLimit = 8192
@@ -26,8 +27,7 @@ interface Row {
 
 const toEntry = (row: Row): MemoryEntry => ({ ...row, scope: decodeScope(row.scope) })
 
-const failed = (cause: SqlError.SqlError) =>
-  new MemoryError({ reason: new MemoryFailed({ detail: cause.message, cause }) })
+const failed = (cause: SqlError.SqlError) => new MemoryError({ reason: storeFailed(cause) })
 
 /** Any text as an FTS5 query: its words, each quoted, any of which may match. */
 const matchAny = (query: string): string =>
@@ -58,9 +58,7 @@ export const layer: Layer.Layer<Memory, never, SqlClient.SqlClient> = Layer.effe
         const text = input.toWellFormed().replaceAll("\0", "").trim()
         if (text === "" || text.length > textLimit) {
           return yield* new MemoryError({
-            reason: new MemoryInvalid({
-              detail: `a memory has 1 to ${textLimit} characters, this one ${text.length}`
-            })
+            reason: new MemoryInvalid({ detail: `a memory has 1 to ${textLimit} characters, this one ${text.length}` })
           })
         }
         const at = yield* Clock.currentTimeMillis

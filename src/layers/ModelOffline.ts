@@ -21,52 +21,34 @@ export const help = `I am a rule-following stand-in, not a language model. I und
   ask researcher and coder: read notes.txt
 Set ANTHROPIC_API_KEY to talk to Claude instead.`
 
-const numbers: Readonly<Record<string, number>> = {
-  a: 1,
-  an: 1,
-  one: 1,
-  two: 2,
-  three: 3,
-  four: 4,
-  five: 5,
-  six: 6,
-  seven: 7,
-  eight: 8,
-  nine: 9,
-  ten: 10,
-  eleven: 11,
-  twelve: 12,
-  fifteen: 15,
-  twenty: 20,
-  thirty: 30,
-  sixty: 60
-}
+const numbers = "zero one two three four five six seven eight nine ten eleven twelve".split(" ")
 const units: Readonly<Record<string, number>> = { second: 1, minute: 60, hour: 3600, day: 86_400 }
-const days: Readonly<Record<string, string>> = {
-  day: "*",
-  weekday: "1-5",
-  monday: "1",
-  tuesday: "2",
-  wednesday: "3",
-  thursday: "4",
-  friday: "5",
-  saturday: "6",
-  sunday: "0"
-}
+const days = "sunday monday tuesday wednesday thursday friday saturday".split(" ")
 
-const number = (word: string): number => numbers[word.toLowerCase()] ?? Number(word)
+const number = (word: string): number => {
+  const spelt = numbers.indexOf(word.toLowerCase())
+  return spelt >= 0 ? spelt : /^an?$/i.test(word) ? 1 : Number(word)
+}
 
 const seconds = (amount: string, unit: string): number =>
   Math.round(number(amount) * (units[unit.toLowerCase()] ?? NaN))
 
-/** "8", "eight", "8:30", "8 pm" as a cron expression's minutes and hours. */
-const clock = (time: string): string | undefined => {
+/** None when a part of the time was not understood. */
+const schedule = (task: string | undefined, when: Record<string, unknown>): ReplyCall | undefined =>
+  Object.values(when).some((value) => value === undefined || Number.isNaN(value))
+    ? undefined
+    : { name: "schedule_task", params: { task, ...when } }
+
+/** "weekday" and "eight", "8:30" or "8 pm" as a cron expression. */
+const cron = (day: string, time: string): string | undefined => {
+  const name = day.toLowerCase()
+  const weekday = name === "day" ? "*" : name === "weekday" ? "1-5" : days.indexOf(name)
   const match = /^(\w+)(?::(\d\d))?(?:\s*(am|pm))?$/i.exec(time.trim())
-  if (match === null) return undefined
-  const [, hour = "", minute = "0", half = ""] = match
-  const shift =
-    half.toLowerCase() === "pm" && number(hour) < 12 ? 12 : half.toLowerCase() === "am" && number(hour) === 12 ? -12 : 0
-  return Number.isInteger(number(hour)) ? `${Number(minute)} ${number(hour) + shift}` : undefined
+  if (match === null || weekday === -1) return undefined
+  const [, word = "", minute = "0", half = ""] = match
+  const hour = number(word)
+  const shift = /pm/i.test(half) && hour < 12 ? 12 : /am/i.test(half) && hour === 12 ? -12 : 0
+  return Number.isInteger(hour) ? `${Number(minute)} ${hour + shift} * * ${weekday}` : undefined
 }
 
 type Rule = readonly [pattern: RegExp, call: (...groups: ReadonlyArray<string>) => ReplyCall | undefined]
@@ -85,27 +67,15 @@ const rules: ReadonlyArray<Rule> = [
   [/^forget\s+(\d+)$/i, (id) => ({ name: "forget", params: { id: Number(id) } })],
   [
     /^remind me in\s+(\w+)\s+(second|minute|hour|day)s?(?:\s+(?:to|that|of))?\s+(.+)$/is,
-    (amount = "", unit = "", task) => ({
-      name: "schedule_task",
-      params: { task, in_seconds: seconds(amount, unit) }
-    })
+    (amount = "", unit = "", task) => schedule(task, { in_seconds: seconds(amount, unit) })
   ],
   [
     /^remind me every\s+(\w+)\s+at\s+([\w:]+(?:\s*[ap]m)?)(?:\s+(?:to|that|of))?\s+(.+)$/is,
-    (day = "", time = "", task) => {
-      const at = clock(time)
-      const weekday = days[day.toLowerCase()]
-      return at === undefined || weekday === undefined
-        ? undefined
-        : { name: "schedule_task", params: { task, cron: `${at} * * ${weekday}` } }
-    }
+    (day = "", time = "", task) => schedule(task, { cron: cron(day, time) })
   ],
   [
     /^remind me every\s+(?:(\w+)\s+)?(second|minute|hour|day)s?(?:\s+(?:to|that|of))?\s+(.+)$/is,
-    (amount = "one", unit = "", task) => ({
-      name: "schedule_task",
-      params: { task, every_seconds: seconds(amount, unit) }
-    })
+    (amount = "one", unit = "", task) => schedule(task, { every_seconds: seconds(amount, unit) })
   ],
   [/^list (?:tasks|reminders)$/i, () => ({ name: "list_tasks", params: {} })],
   [

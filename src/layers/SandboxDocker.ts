@@ -161,10 +161,7 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
               ? build(docker, image)
               : Effect.fail(
                   new SandboxError({
-                    reason: new ImageMissing({
-                      image,
-                      detail: `the image ${image} is missing; pull or build it`
-                    })
+                    reason: new ImageMissing({ image, detail: `the image ${image} is missing; pull or build it` })
                   })
                 )
           }),

@@ -18,8 +18,10 @@ import { Conversations } from "../services/Conversations.ts"
 import { HomeZone } from "../services/HomeZone.ts"
 import { Journal, type JournalError } from "../services/Journal.ts"
 import { AgentName, ConversationId, Sender, text as content } from "../services/Message.ts"
-import { Scheduler, SchedulerError, SchedulerFailed, type Task, TaskUnknown } from "../services/Scheduler.ts"
+import { Scheduler, SchedulerError, type Task, TaskUnknown } from "../services/Scheduler.ts"
+import { StoreFailed } from "../services/StoreFailed.ts"
 import * as When from "../services/When.ts"
+import { storeFailed } from "./internal/storeFailed.ts"
 
 /** A firing later than this was missed: the claw was down, or the machine asleep. */
 const grace = 60_000
@@ -31,7 +33,9 @@ const encodeWhen = Schema.encodeSync(Schema.fromJsonString(When.When))
 const decodeWhen = Schema.decodeSync(Schema.fromJsonString(When.When))
 
 const failed = (cause: SqlError.SqlError | JournalError) =>
-  new SchedulerError({ reason: new SchedulerFailed({ detail: cause.message, cause }) })
+  new SchedulerError({
+    reason: cause._tag === "SqlError" ? storeFailed(cause) : new StoreFailed({ detail: cause.message, cause })
+  })
 
 interface Row {
   readonly id: string
@@ -200,16 +204,18 @@ export const layer: Layer.Layer<Scheduler, SchedulerError, SqlClient.SqlClient |
             Effect.mapError(failed)
           )
           return yield* Effect.forEach(rows, (row) =>
-            journal.outcome(conversation, runKey(id, row.due)).pipe(
-              Effect.mapBoth({
-                onSuccess: (outcome) => ({
-                  due: row.due,
-                  firedAt: row.fired_at,
-                  ending: Option.map(outcome, ({ ending }) => ending)
-                }),
-                onFailure: failed
-              })
-            )
+            journal
+              .outcome(conversation, runKey(id, row.due))
+              .pipe(
+                Effect.mapBoth({
+                  onSuccess: (outcome) => ({
+                    due: row.due,
+                    firedAt: row.fired_at,
+                    ending: Option.map(outcome, ({ ending }) => ending)
+                  }),
+                  onFailure: failed
+                })
+              )
           )
         })
       })

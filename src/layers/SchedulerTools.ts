@@ -26,9 +26,7 @@ const ScheduleTask = Tool.make("schedule_task", {
     }),
     every_seconds: Schema.optionalKey(Schema.Int),
     cron: Schema.optionalKey(Schema.String).annotate({ description: "five fields: 0 8 * * 1-5" }),
-    time_zone: Schema.optionalKey(Schema.String).annotate({
-      description: "IANA name; default: the home zone"
-    })
+    time_zone: Schema.optionalKey(Schema.String).annotate({ description: "IANA name; default: the home zone" })
   })
 })
 
@@ -68,9 +66,7 @@ const whenOf = (times: Times): Effect.Effect<When.WhenInput, SchedulerError> => 
     ? Effect.succeed(only)
     : Effect.fail(
         new SchedulerError({
-          reason: new When.WhenInvalid({
-            detail: "give exactly one of in_seconds, at, every_seconds and cron"
-          })
+          reason: new When.WhenInvalid({ detail: "give exactly one of in_seconds, at, every_seconds and cron" })
         })
       )
 }

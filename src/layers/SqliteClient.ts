@@ -94,10 +94,7 @@ const connect = Effect.fnUntraced(function* (config: SqliteClientConfig) {
 
   const attempt = <A>(operation: string, use: (bigints: boolean) => A): Effect.Effect<A, SqlError.SqlError> =>
     Effect.withFiber((fiber) =>
-      Effect.try({
-        try: () => use(Context.get(fiber.context, SqlClient.SafeIntegers)),
-        catch: sqlError(operation)
-      })
+      Effect.try({ try: () => use(Context.get(fiber.context, SqlClient.SafeIntegers)), catch: sqlError(operation) })
     )
 
   const execute = (

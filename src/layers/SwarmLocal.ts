@@ -12,7 +12,8 @@ import { Conversations } from "../services/Conversations.ts"
 import { CurrentTurn } from "../services/CurrentTurn.ts"
 import { Journal, type JournalError } from "../services/Journal.ts"
 import { type AgentName, ConversationId, text } from "../services/Message.ts"
-import { type Brief, SpecialistUnknown, Swarm, SwarmError, SwarmFailed, TooDeep } from "../services/Swarm.ts"
+import { StoreFailed } from "../services/StoreFailed.ts"
+import { type Brief, SpecialistUnknown, Swarm, SwarmError, TooDeep } from "../services/Swarm.ts"
 
 /** Bounds of a swarm. */
 export interface Options {
@@ -22,7 +23,7 @@ export interface Options {
   readonly atOnce?: number
 }
 
-const failed = (cause: JournalError) => new SwarmError({ reason: new SwarmFailed({ detail: cause.message, cause }) })
+const failed = (cause: JournalError) => new SwarmError({ reason: new StoreFailed({ detail: cause.message, cause }) })
 
 /**
  * The swarm.
@@ -44,9 +45,7 @@ export const layer = (options: Options = {}): Layer.Layer<Swarm, never, Conversa
           if (!parent.team.includes(agent)) return yield* unknown(agent, parent.team)
           if (parent.depth >= deepest) {
             return yield* new SwarmError({
-              reason: new TooDeep({
-                detail: `agents may delegate ${deepest} deep, and this one is at the bottom`
-              })
+              reason: new TooDeep({ detail: `agents may delegate ${deepest} deep, and this one is at the bottom` })
             })
           }
           const child = ConversationId.make(`swarm:${parent.turn}.${parent.call}.${ordinal}/${agent}`)
@@ -88,9 +87,7 @@ export const layer = (options: Options = {}): Layer.Layer<Swarm, never, Conversa
       return Swarm.of({
         delegate,
         all: (briefs) =>
-          Effect.forEach(briefs, (brief, ordinal) => delegate(brief, ordinal), {
-            concurrency: options.atOnce ?? 4
-          })
+          Effect.forEach(briefs, (brief, ordinal) => delegate(brief, ordinal), { concurrency: options.atOnce ?? 4 })
       })
     })
   )

@@ -30,9 +30,7 @@ const Delegate = Tool.make("delegate", {
 const DelegateAll = Tool.make("delegate_all", {
   ...shared,
   description: "Give work to several specialists at once and get all reports.",
-  parameters: Schema.Struct({
-    briefs: Schema.Array(Brief).check(Schema.isMinLength(1), Schema.isMaxLength(16))
-  })
+  parameters: Schema.Struct({ briefs: Schema.Array(Brief).check(Schema.isMinLength(1), Schema.isMaxLength(16)) })
 })
   .annotate(Tool.Idempotent, true)
   .annotate(Deadline, "1 hour")

@@ -232,10 +232,7 @@ const validate = Effect.fnUntraced(function* (
 ) {
   for (const { agent } of bindings) {
     if (!agents.has(agent)) {
-      return yield* new Agent.AgentError({
-        agent,
-        detail: "a binding names it, and the claw does not have it"
-      })
+      return yield* new Agent.AgentError({ agent, detail: "a binding names it, and the claw does not have it" })
     }
   }
   for (const { agent, model } of agents.values()) {

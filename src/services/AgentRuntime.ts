@@ -14,7 +14,7 @@ import * as Result from "effect/Result"
 import type { Any as AnyAgent, Ready } from "./Agent.ts"
 import { HomeZone } from "./HomeZone.ts"
 import * as ModelCall from "./internal/ModelCall.ts"
-import { Journal, JournalError, StoreFailed } from "./Journal.ts"
+import { Journal, JournalError } from "./Journal.ts"
 import { Ledger, type LedgerError } from "./Ledger.ts"
 import { type AgentName, type ConversationId, isChild, OutputId } from "./Message.ts"
 import { ModelInfo } from "./ModelInfo.ts"
@@ -271,12 +271,7 @@ const onStore = <A>(effect: Effect.Effect<A, LedgerError>): Effect.Effect<Result
     Effect.catch((error) =>
       error.reason._tag === "BudgetExceeded"
         ? Effect.succeed(Result.fail(error.message))
-        : Effect.fail(
-            new JournalError({
-              operation: "book",
-              reason: new StoreFailed({ detail: error.reason.detail, cause: error.reason.cause })
-            })
-          )
+        : Effect.fail(new JournalError({ operation: "book", reason: error.reason }))
     )
   )
 

@@ -16,9 +16,7 @@ import { ChannelName, type ChatId, type InboundMessage, type OutboundPart, type 
 import type { TurnEvent } from "./Turn.ts"
 
 /** The platform cannot be reached now. */
-export class Unreachable extends Schema.TaggedError<Unreachable>()("Unreachable", {
-  detail: Schema.String
-}) {}
+export class Unreachable extends Schema.TaggedError<Unreachable>()("Unreachable", { detail: Schema.String }) {}
 /** The platform asks to wait. */
 export class RateLimited extends Schema.TaggedError<RateLimited>()("RateLimited", {
   retryAfter: Schema.DurationFromMillis
@@ -26,17 +24,12 @@ export class RateLimited extends Schema.TaggedError<RateLimited>()("RateLimited"
 /** The platform will never take this: the chat is gone, the bot was blocked, the text is not allowed. */
 export class Refused extends Schema.TaggedError<Refused>()("Refused", { detail: Schema.String }) {}
 /** No such channel in this claw, or a second one of the same name. */
-export class Misconfigured extends Schema.TaggedError<Misconfigured>()("Misconfigured", {
-  detail: Schema.String
-}) {}
+export class Misconfigured extends Schema.TaggedError<Misconfigured>()("Misconfigured", { detail: Schema.String }) {}
 
 /** A channel failed, for `reason`. */
 export class ChannelError extends Schema.TaggedError<ChannelError>("effect-claw/services/Channel/ChannelError")(
   "ChannelError",
-  {
-    channel: ChannelName,
-    reason: Schema.Union([Unreachable, RateLimited, Refused, Misconfigured])
-  }
+  { channel: ChannelName, reason: Schema.Union([Unreachable, RateLimited, Refused, Misconfigured]) }
 ) {
   /** Whether the same call may succeed later. */
   get isRetryable(): boolean {

@@ -38,9 +38,7 @@ export type Verdict =
 /** Judges every message before it is received. */
 export class Gate extends Context.Service<
   Gate,
-  {
-    readonly judge: (message: InboundMessage, channel: Channel) => Verdict
-  }
+  { readonly judge: (message: InboundMessage, channel: Channel) => Verdict }
 >()("effect-claw/services/Gate") {}
 
 /** Whether a text begins with `@trigger` as a whole word, whatever the case. */

@@ -11,25 +11,16 @@ import type * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { AgentName, ConversationId, OutputId } from "./Message.ts"
+import { StoreFailed } from "./StoreFailed.ts"
 import type { Ending, Entry, Event, Input, TurnId } from "./Turn.ts"
 
-/** The store does not answer, is full, locked or damaged. `detail` says what to do. */
-export class StoreFailed extends Schema.TaggedError<StoreFailed>()("StoreFailed", {
-  detail: Schema.String,
-  cause: Schema.Defect()
-}) {}
 /** An entry is no JSON, or not one of ours: a tool's result cannot be written down, or other code wrote the database. */
-export class EntryInvalid extends Schema.TaggedError<EntryInvalid>()("EntryInvalid", {
-  detail: Schema.String
-}) {}
+export class EntryInvalid extends Schema.TaggedError<EntryInvalid>()("EntryInvalid", { detail: Schema.String }) {}
 
 /** The journal could not be read or written, for `reason`. */
 export class JournalError extends Schema.TaggedError<JournalError>("effect-claw/services/Journal/JournalError")(
   "JournalError",
-  {
-    operation: Schema.String,
-    reason: Schema.Union([StoreFailed, EntryInvalid])
-  }
+  { operation: Schema.String, reason: Schema.Union([StoreFailed, EntryInvalid]) }
 ) {
   override get message(): string {
     return `journal ${this.operation}: ${this.reason.detail}`

@@ -11,6 +11,7 @@ import * as Schema from "effect/Schema"
 import type { Budget } from "./Budget.ts"
 import type { AgentName, ConversationId, Sender } from "./Message.ts"
 import type { Price } from "./ModelInfo.ts"
+import { StoreFailed } from "./StoreFailed.ts"
 import type { TurnId } from "./Turn.ts"
 
 /** The call does not fit the budget. */
@@ -20,18 +21,11 @@ export class BudgetExceeded extends Schema.TaggedError<BudgetExceeded>()("Budget
   budget: Schema.String,
   spent: Schema.String
 }) {}
-/** The books cannot be read or written. */
-export class BooksFailed extends Schema.TaggedError<BooksFailed>()("BooksFailed", {
-  detail: Schema.String,
-  cause: Schema.Defect()
-}) {}
 
 /** The ledger refuses, for `reason`. */
 export class LedgerError extends Schema.TaggedError<LedgerError>("effect-claw/services/Ledger/LedgerError")(
   "LedgerError",
-  {
-    reason: Schema.Union([BudgetExceeded, BooksFailed])
-  }
+  { reason: Schema.Union([BudgetExceeded, StoreFailed]) }
 ) {
   override get message(): string {
     return this.reason._tag === "BudgetExceeded"

@@ -8,6 +8,7 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { AgentName, ConversationId, Sender } from "./Message.ts"
+import { StoreFailed } from "./StoreFailed.ts"
 
 /** Whose memory it is: of all agents, of one, of one conversation, of one person. */
 export const MemoryScope = Schema.TaggedUnion({
@@ -27,21 +28,12 @@ export interface MemoryEntry {
 }
 
 /** The text is empty or longer than 8,192 characters. */
-export class MemoryInvalid extends Schema.TaggedError<MemoryInvalid>()("MemoryInvalid", {
-  detail: Schema.String
-}) {}
-/** The store does not answer. */
-export class MemoryFailed extends Schema.TaggedError<MemoryFailed>()("MemoryFailed", {
-  detail: Schema.String,
-  cause: Schema.Defect()
-}) {}
+export class MemoryInvalid extends Schema.TaggedError<MemoryInvalid>()("MemoryInvalid", { detail: Schema.String }) {}
 
 /** Memory could not be read or written, for `reason`. */
 export class MemoryError extends Schema.TaggedError<MemoryError>("effect-claw/services/Memory/MemoryError")(
   "MemoryError",
-  {
-    reason: Schema.Union([MemoryInvalid, MemoryFailed])
-  }
+  { reason: Schema.Union([MemoryInvalid, StoreFailed]) }
 ) {
   override get message(): string {
     return `memory: ${this.reason.detail}`

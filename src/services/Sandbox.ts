@@ -22,13 +22,9 @@ export class ImageMissing extends Schema.TaggedError<ImageMissing>()("ImageMissi
   detail: Schema.String
 }) {}
 /** The session ended under a command: the engine went away, or the sandbox ran out of memory. */
-export class SessionLost extends Schema.TaggedError<SessionLost>()("SessionLost", {
-  detail: Schema.String
-}) {}
+export class SessionLost extends Schema.TaggedError<SessionLost>()("SessionLost", { detail: Schema.String }) {}
 /** The spec asks for what this implementation cannot enforce. */
-export class SpecRejected extends Schema.TaggedError<SpecRejected>()("SpecRejected", {
-  detail: Schema.String
-}) {}
+export class SpecRejected extends Schema.TaggedError<SpecRejected>()("SpecRejected", { detail: Schema.String }) {}
 /** A file inside cannot be read or written. */
 export class FileFailed extends Schema.TaggedError<FileFailed>()("FileFailed", {
   path: Schema.String,
@@ -38,9 +34,7 @@ export class FileFailed extends Schema.TaggedError<FileFailed>()("FileFailed", {
 /** A sandbox failed, for `reason`. */
 export class SandboxError extends Schema.TaggedError<SandboxError>("effect-claw/services/Sandbox/SandboxError")(
   "SandboxError",
-  {
-    reason: Schema.Union([SandboxUnavailable, ImageMissing, SessionLost, SpecRejected, FileFailed])
-  }
+  { reason: Schema.Union([SandboxUnavailable, ImageMissing, SessionLost, SpecRejected, FileFailed]) }
 ) {
   override get message(): string {
     return this.reason._tag === "FileFailed" ? `${this.reason.path}: ${this.reason.detail}` : this.reason.detail

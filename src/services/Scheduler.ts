@@ -9,21 +9,17 @@ import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { AgentName, ConversationId, Sender } from "./Message.ts"
+import { StoreFailed } from "./StoreFailed.ts"
 import type { Ending } from "./Turn.ts"
 import { type When, WhenInvalid, type WhenInput } from "./When.ts"
 
 /** There is no task of this id in this conversation. */
 export class TaskUnknown extends Schema.TaggedError<TaskUnknown>()("TaskUnknown", { id: Schema.String }) {}
-/** The store does not answer. */
-export class SchedulerFailed extends Schema.TaggedError<SchedulerFailed>()("SchedulerFailed", {
-  detail: Schema.String,
-  cause: Schema.Defect()
-}) {}
 
 /** The scheduler refuses, for `reason`. */
 export class SchedulerError extends Schema.TaggedError<SchedulerError>("effect-claw/services/Scheduler/SchedulerError")(
   "SchedulerError",
-  { reason: Schema.Union([WhenInvalid, TaskUnknown, SchedulerFailed]) }
+  { reason: Schema.Union([WhenInvalid, TaskUnknown, StoreFailed]) }
 ) {
   override get message(): string {
     return this.reason._tag === "TaskUnknown"

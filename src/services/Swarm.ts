@@ -10,6 +10,7 @@ import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { AgentName } from "./Message.ts"
 import type { CurrentTurn } from "./CurrentTurn.ts"
+import { StoreFailed } from "./StoreFailed.ts"
 import { type Ending } from "./Turn.ts"
 
 /** The agent has no such specialist in its team. */
@@ -18,15 +19,10 @@ export class SpecialistUnknown extends Schema.TaggedError<SpecialistUnknown>()("
 }) {}
 /** Too many agents deep. */
 export class TooDeep extends Schema.TaggedError<TooDeep>()("TooDeep", { detail: Schema.String }) {}
-/** The journal does not answer. */
-export class SwarmFailed extends Schema.TaggedError<SwarmFailed>()("SwarmFailed", {
-  detail: Schema.String,
-  cause: Schema.Defect()
-}) {}
 
 /** A delegation was refused, for `reason`. */
 export class SwarmError extends Schema.TaggedError<SwarmError>("effect-claw/services/Swarm/SwarmError")("SwarmError", {
-  reason: Schema.Union([SpecialistUnknown, TooDeep, SwarmFailed])
+  reason: Schema.Union([SpecialistUnknown, TooDeep, StoreFailed])
 }) {
   override get message(): string {
     return this.reason.detail

@@ -107,10 +107,7 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
       call: Effect.fn("ToolGuard.call")(function* (guarded) {
         yield* Effect.annotateCurrentSpan({ tool: guarded.call.name })
         const result = yield* execute(guarded)
-        yield* journal.record({
-          conversation: guarded.turn.conversation,
-          events: [{ _tag: "ToolEnded", result }]
-        })
+        yield* journal.record({ conversation: guarded.turn.conversation, events: [{ _tag: "ToolEnded", result }] })
         return result
       })
     })

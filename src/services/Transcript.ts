@@ -73,9 +73,7 @@ export const prompt = (options: {
   const flush = () => {
     if (calls.length > 0) {
       messages.push(
-        Prompt.toolMessage({
-          content: calls.map((call) => results.get(call.id) ?? interruptedResult(call))
-        })
+        Prompt.toolMessage({ content: calls.map((call) => results.get(call.id) ?? interruptedResult(call)) })
       )
     }
     messages.push(...held)

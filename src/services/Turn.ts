@@ -49,11 +49,7 @@ export type Ending = typeof Ending.Type
 export const Event = Schema.TaggedUnion({
   InputAccepted: { input: Input },
   ModelRequested: { step: Schema.Int, agent: AgentName },
-  ModelAnswered: {
-    step: Schema.Int,
-    content: Schema.Array(Prompt.AssistantMessagePart),
-    usage: Response.Usage
-  },
+  ModelAnswered: { step: Schema.Int, content: Schema.Array(Prompt.AssistantMessagePart), usage: Response.Usage },
   ToolStarted: { call: Schema.String, tool: Schema.String },
   ToolEnded: { result: Prompt.ToolResultPart },
   TurnEnded: { ending: Ending },

@@ -31,9 +31,7 @@ export type WhenInput =
 /** A time that cannot be understood or never comes. Nothing was stored. */
 export class WhenInvalid extends Schema.TaggedError<WhenInvalid>("effect-claw/services/When/WhenInvalid")(
   "WhenInvalid",
-  {
-    detail: Schema.String
-  }
+  { detail: Schema.String }
 ) {
   override get message(): string {
     return this.detail

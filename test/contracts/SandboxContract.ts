@@ -32,13 +32,7 @@ export const sandboxContract = (layer: Layer.Layer<Sandbox.Sandbox>) => {
     Effect.gen(function* () {
       const session = yield* open()
       const result = yield* Sandbox.run(session, { run: "echo out; echo err >&2; exit 3" })
-      assert.deepInclude(result, {
-        stdout: "out\n",
-        stderr: "err\n",
-        code: 3,
-        timedOut: false,
-        droppedBytes: 0
-      })
+      assert.deepInclude(result, { stdout: "out\n", stderr: "err\n", code: 3, timedOut: false, droppedBytes: 0 })
     })
   )
 

@@ -3,7 +3,8 @@ import * as JournalSql from "effect-claw/layers/JournalSql"
 import * as ModelScripted from "effect-claw/layers/ModelScripted"
 import * as Agent from "effect-claw/services/Agent"
 import { CurrentTurn } from "effect-claw/services/CurrentTurn"
-import { Journal, JournalError, StoreFailed } from "effect-claw/services/Journal"
+import { Journal, JournalError } from "effect-claw/services/Journal"
+import { StoreFailed } from "effect-claw/services/StoreFailed"
 import { ConversationId, Sender } from "effect-claw/services/Message"
 import { Rights } from "effect-claw/services/Rights"
 import * as ToolGuard from "effect-claw/services/ToolGuard"
@@ -139,10 +140,7 @@ describe("ToolGuard", () => {
     Effect.gen(function* () {
       const log = makeLog()
       const result = yield* call("echo", { rights: new Rights({ tools: ["look", "elsewhere"] }), log })
-      assert.deepInclude(result, {
-        isFailure: true,
-        result: "You have no right to call echo. You may call: look."
-      })
+      assert.deepInclude(result, { isFailure: true, result: "You have no right to call echo. You may call: look." })
       assert.deepStrictEqual(log.ran, [])
       assert.deepStrictEqual(yield* journalled, [{ _tag: "ToolEnded", result }])
     }))

@@ -114,11 +114,7 @@ const toolChoice = (choice: LanguageModel.ToolChoice<string>): Anthropic.ToolCho
 /** A prompt as a request. Tools and instructions come first and never change, so they are cached together. */
 export const request = (
   options: LanguageModel.ProviderOptions,
-  settings: {
-    readonly model: string
-    readonly maxTokens: number
-    readonly thinking?: Anthropic.ThinkingConfigParam
-  },
+  settings: { readonly model: string; readonly maxTokens: number; readonly thinking?: Anthropic.ThinkingConfigParam },
   withThoughts = true
 ): Anthropic.MessageCreateParamsStreaming => {
   const system: Array<string> = []
@@ -171,10 +167,7 @@ export const request = (
       ? {}
       : {
           output_config: {
-            format: {
-              type: "json_schema",
-              schema: toCodecAnthropic(options.responseFormat.schema).jsonSchema
-            }
+            format: { type: "json_schema", schema: toCodecAnthropic(options.responseFormat.schema).jsonSchema }
           }
         })
   }

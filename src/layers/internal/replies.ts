@@ -54,11 +54,7 @@ const parts = (reply: Reply, request: Request, ordinal: string): Array<Response.
           { type: "text-start" as const, id: "text" },
           ...(text.match(/\S*\s*/gu) ?? [])
             .filter((delta) => delta !== "")
-            .map((delta) => ({
-              type: "text-delta" as const,
-              id: "text",
-              delta
-            })),
+            .map((delta) => ({ type: "text-delta" as const, id: "text", delta })),
           { type: "text-end" as const, id: "text" }
         ]),
     ...calls.map(({ id, name, params }, index) => ({

@@ -217,9 +217,7 @@ export const makeSession = Effect.fnUntraced(function* (
     Effect.timeoutOrElse({
       duration: "20 seconds",
       orElse: () =>
-        new SandboxError({
-          reason: new SessionLost({ detail: "the image does not start; it needs perl and bash" })
-        })
+        new SandboxError({ reason: new SessionLost({ detail: "the image does not start; it needs perl and bash" }) })
     })
   )
 

@@ -53,13 +53,7 @@ export const make = (input: ReadStream, output: WriteStream, events: Events): Sc
   }
   output.on("resize", resize)
 
-  const line = readline.createInterface({
-    input,
-    output: editor,
-    terminal: true,
-    prompt: "› ",
-    historySize: 500
-  })
+  const line = readline.createInterface({ input, output: editor, terminal: true, prompt: "› ", historySize: 500 })
 
   const erasePrompt = () => {
     readline.moveCursor(output, 0, -line.getCursorPos().rows)

@@ -44,12 +44,7 @@ if (port !== null) {
   const { fileLimit, workspace }: VirtualShellData = workerData
   const fs = new MountableFs({
     base: new Bash().fs,
-    mounts: [
-      {
-        mountPoint: "/workspace",
-        filesystem: new ReadWriteFs({ root: workspace, maxFileReadSize: fileLimit })
-      }
-    ]
+    mounts: [{ mountPoint: "/workspace", filesystem: new ReadWriteFs({ root: workspace, maxFileReadSize: fileLimit }) }]
   })
   // A command's bounds are its deadline and the thread's memory; the interpreter's counters are set out of their way.
   const bash = new Bash({
@@ -118,11 +113,7 @@ if (port !== null) {
     if (request.type === "kill") return running.get(request.id)?.abort()
     const work = request.type === "exec" ? exec(request) : request.type === "read" ? read(request) : write(request)
     work.catch((cause: unknown) =>
-      answer({
-        type: "failed",
-        id: request.id,
-        detail: cause instanceof Error ? cause.message : String(cause)
-      })
+      answer({ type: "failed", id: request.id, detail: cause instanceof Error ? cause.message : String(cause) })
     )
   })
 }
