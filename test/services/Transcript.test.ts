@@ -21,10 +21,7 @@ const entries = (...events: ReadonlyArray<Turn.Event>): ReadonlyArray<Turn.Entry
 const input = (
   said: string,
   origin: Turn.Origin = { _tag: "Person", sender: Sender.make("memory:ada") }
-): Turn.Event => ({
-  _tag: "InputAccepted",
-  input: { origin, content: text(said), at: 0 }
-})
+): Turn.Event => ({ _tag: "InputAccepted", input: { origin, content: text(said), at: 0 } })
 const asked: Turn.Event = { _tag: "ModelRequested", step: 1, agent: AgentName.make("andy") }
 
 const textsOf = (messages: ReadonlyArray<Prompt.Message>): ReadonlyArray<string> =>
@@ -74,12 +71,7 @@ describe("Transcript", () => {
 
   it("what was said while the model answered stands after its answer", () => {
     const messages = shown(
-      entries(input("one"), asked, input("two"), {
-        _tag: "ModelAnswered",
-        step: 1,
-        content: [callOf("a")],
-        usage
-      })
+      entries(input("one"), asked, input("two"), { _tag: "ModelAnswered", step: 1, content: [callOf("a")], usage })
     )
     assert.deepStrictEqual(
       messages.map(({ role }) => role),
