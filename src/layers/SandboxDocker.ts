@@ -184,8 +184,9 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
               Effect.ignore
             )
         )
-        const line = yield* engine(() =>
-          container.attach({ stream: true, stdin: true, stdout: true, stderr: true, hijack: true })
+        const line = yield* Effect.acquireRelease(
+          engine(() => container.attach({ stream: true, stdin: true, stdout: true, stderr: true, hijack: true })),
+          (attached) => Effect.sync(() => attached.end())
         )
         const session = Runner.makeSession(`docker:${container.id.slice(0, 12)}`, {
           write: (bytes) => void line.write(bytes),

@@ -205,6 +205,7 @@ const make = Effect.fnUntraced(function* <Agents extends ReadonlyArray<Agent.Any
     Effect.flatMap(channels.get(message.channel), (channel) => receive(message, channel)).pipe(
       Effect.tapError((error) => Effect.logError(error.message)),
       Effect.retry(patience),
+      Effect.catch((error) => Effect.logError(`a message cannot be taken and is left out: ${error.message}`)),
       Effect.andThen(ack),
       Effect.catch((error) => Effect.logWarning(`a message was stored but not acknowledged: ${error.message}`))
     )

@@ -73,8 +73,11 @@ export interface Record {
   readonly ending?: Ending
 }
 
-/** Delays for asking a journal again that did not answer: growing to ten seconds. Nothing is lost meanwhile. */
-export const patience = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("10 seconds")])
+/** Delays for asking a store again that did not answer: growing to ten seconds. What can never be stored is given up. */
+export const patience = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("10 seconds")]).pipe(
+  Schedule.setInputType<{ readonly reason: { readonly _tag: string } }>(),
+  Schedule.while(({ input }) => input.reason._tag === "StoreFailed")
+)
 
 /** The durable record of conversations. */
 export class Journal extends Context.Service<

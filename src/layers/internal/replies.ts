@@ -9,6 +9,7 @@ import type * as Tool from "effect/ai/Tool"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import * as Stream from "effect/Stream"
+import { estimateTokens } from "../../services/Transcript.ts"
 import { toParts } from "./streamParts.ts"
 
 /** A tool call of a reply. Ids are made when none is given. */
@@ -23,7 +24,7 @@ export interface Reply {
   readonly text?: string
   readonly calls?: ReadonlyArray<ReplyCall>
   readonly finish?: Response.FinishReason
-  /** Default: a token for four characters of the prompt and of the reply. */
+  /** Default: estimated from their lengths. */
   readonly usage?: { readonly input: number; readonly output: number }
 }
 
@@ -33,19 +34,9 @@ export interface Request {
   readonly tools: ReadonlyArray<Tool.Any>
 }
 
-const characters = (prompt: Prompt.Prompt): number =>
-  prompt.content.reduce(
-    (sum, { content }) =>
-      sum +
-      (typeof content === "string"
-        ? content.length
-        : content.reduce((all, part) => all + ("text" in part ? part.text.length : 0), 0)),
-    0
-  )
-
 const parts = (reply: Reply, request: Request, ordinal: string): Array<Response.StreamPartEncoded> => {
   const { calls = [], text = "" } = reply
-  const input = reply.usage?.input ?? Math.ceil(characters(request.prompt) / 4)
+  const input = reply.usage?.input ?? estimateTokens(request.prompt)
   const output = reply.usage?.output ?? Math.ceil((text.length + JSON.stringify(calls).length) / 4)
   return [
     ...(text === ""
