@@ -18,7 +18,7 @@ import { type Entry, Event, TurnId } from "../services/Turn.ts"
 import * as GroupCommit from "./internal/groupCommit.ts"
 import { storeFailed } from "./internal/storeFailed.ts"
 
-/** Entries read at once, at most: the latest. */
+/** How far back a conversation is read, in entries; a turn that is longer is read whole. */
 const window = 2000
 
 const encode = Schema.encodeEffect(Schema.fromJsonString(Event))
@@ -114,7 +114,7 @@ export const layer: Layer.Layer<Journal, never, SqlClient.SqlClient> = Layer.eff
           if (Arr.isReadonlyArrayNonEmpty(events)) {
             const position = yield* append(conversation, events)
             if (events.some(({ _tag }) => _tag === "ConversationReset")) {
-              yield* sql`UPDATE conversations SET beginning = ${position}, seen = ${position} WHERE id = ${conversation}`
+              yield* sql`UPDATE conversations SET beginning = ${position}, seen = ${position}, turn = NULL WHERE id = ${conversation}`
             }
           }
           if (Arr.isReadonlyArrayNonEmpty(outputs)) {
@@ -137,16 +137,18 @@ export const layer: Layer.Layer<Journal, never, SqlClient.SqlClient> = Layer.eff
       ),
 
       entries: Effect.fn("Journal.entries")(function* (conversation, after) {
-        const rows = yield* sql<EntryRow>`
+        for (let limit = after > 0 ? 2 ** 31 : window; ; limit *= 2) {
+          const rows = yield* sql<EntryRow>`
           SELECT position, at, event FROM entries
           WHERE conversation = ${conversation} AND position > ${after}
           AND position > (SELECT COALESCE(MAX(beginning), 0) FROM conversations WHERE id = ${conversation})
-          ORDER BY position DESC LIMIT ${window}`.pipe(Effect.mapError(failed("read")))
-        const entries = yield* Effect.forEach(rows.toReversed(), toEntry)
-        if (rows.length < window) return entries
-        // A window does not begin in the middle of a turn.
-        const begin = entries.findIndex(({ event }) => event._tag === "TurnEnded") + 1
-        return entries.slice(begin)
+          ORDER BY position DESC LIMIT ${limit}`.pipe(Effect.mapError(failed("read")))
+          const entries = yield* Effect.forEach(rows.toReversed(), toEntry)
+          if (rows.length < limit) return entries
+          // A window does not begin in the middle of a turn.
+          const end = entries.findIndex(({ event }) => event._tag === "TurnEnded")
+          if (end >= 0) return entries.slice(end + 1)
+        }
       }),
 
       outcome: Effect.fn("Journal.outcome")(function* (conversation, key) {
