@@ -126,7 +126,9 @@ const containerOptions = (spec: SandboxSpec, image: string): Docker.ContainerCre
   }
 }
 
-const connect = ({ socketPath }: Options): Docker => new Docker(socketPath === undefined ? undefined : { socketPath })
+// A connection kept for later may be one that the engine has closed meanwhile.
+const connect = ({ socketPath }: Options): Docker =>
+  new Docker({ headers: { Connection: "close" }, ...(socketPath === undefined ? {} : { socketPath }) })
 
 /** Whether an engine answers, within two seconds. */
 export const isAvailable = (options: Options = {}): Effect.Effect<boolean> =>

@@ -1,5 +1,216 @@
-import { describe } from "@effect/vitest"
+import { assert, it } from "@effect/vitest"
 import * as SandboxDocker from "effect-claw/layers/SandboxDocker"
-import { sandboxContract } from "../contracts/SandboxContract.ts"
+import * as Sandbox from "effect-claw/services/Sandbox"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import type * as Scope from "effect/Scope"
+import { spawn } from "node:child_process"
+import { once } from "node:events"
+import { existsSync, mkdtempSync } from "node:fs"
+import { connect, createServer, type Socket } from "node:net"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { open, sandboxContract, workspace } from "../contracts/SandboxContract.ts"
+import { containersOn, describeWithEngine } from "../support/engine.ts"
 
-describe("SandboxDocker", () => sandboxContract(SandboxDocker.layer()))
+const test = (name: string, body: Effect.Effect<unknown, unknown, Sandbox.Sandbox | Scope.Scope>) =>
+  it.live(name, () => body.pipe(Effect.provide(SandboxDocker.layer()), Effect.asVoid))
+
+const inside = (script: string, options?: Sandbox.SandboxOptions) =>
+  Effect.flatMap(open(options), (session) => Sandbox.run(session, { run: script }))
+
+/** Containers on a folder, once there are as many as said, or after ten seconds. */
+const containersBecome = (folder: string, count: number) =>
+  Effect.promise(() => containersOn(folder)).pipe(
+    Effect.delay("100 millis"),
+    Effect.repeat({ until: (found) => found.length === count, times: 100 })
+  )
+
+/** The engine behind a socket of our own, whose connections can be cut. */
+const engineBehindSocket = Effect.acquireRelease(
+  Effect.promise(async () => {
+    const path = join(mkdtempSync(join(tmpdir(), "engine-")), "engine.sock")
+    const sockets = new Set<Socket>()
+    const server = createServer((client) => {
+      const engine = connect("/var/run/docker.sock")
+      client.pipe(engine)
+      engine.pipe(client)
+      for (const socket of [client, engine]) {
+        sockets.add(socket)
+        socket.on("error", () => socket.destroy()).on("close", () => sockets.delete(socket))
+      }
+    })
+    server.listen(path)
+    await once(server, "listening")
+    const cut = () => sockets.forEach((socket) => socket.destroy())
+    return { path, cut, stop: () => (server.close(), cut()) }
+  }),
+  ({ stop }) => Effect.sync(stop)
+)
+
+describeWithEngine("SandboxDocker", () => {
+  sandboxContract(SandboxDocker.layer())
+
+  test(
+    "there is no network but loopback",
+    Effect.gen(function* () {
+      const { stdout } = yield* inside("ls /sys/class/net; curl -s -m 2 http://1.1.1.1 && echo out")
+      assert.strictEqual(stdout, "lo\n")
+    })
+  )
+
+  test(
+    "there is no capability, no way to gain one, and the default seccomp filter",
+    Effect.gen(function* () {
+      const { stdout } = yield* inside("grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status")
+      const status = new Map(
+        stdout
+          .trim()
+          .split("\n")
+          .map((line) => line.split(/:\s*/) as [string, string])
+      )
+      for (const set of ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"]) {
+        assert.strictEqual(status.get(set), "0000000000000000", set)
+      }
+      assert.strictEqual(status.get("NoNewPrivs"), "1")
+      assert.strictEqual(status.get("Seccomp"), "2")
+    })
+  )
+
+  test(
+    "the root is read-only, the user is not root, and setuid programs give nothing",
+    Effect.gen(function* () {
+      const { stdout } = yield* inside(
+        "id -u; touch /x /etc/x /usr/x 2>/dev/null; ls /x /etc/x /usr/x 2>/dev/null; su -c id root </dev/null 2>/dev/null | grep -c uid=0"
+      )
+      const [uid, ...rest] = stdout.trim().split("\n")
+      assert.notStrictEqual(uid, "0")
+      assert.deepStrictEqual(rest, ["0"])
+    })
+  )
+
+  test(
+    "of the host there is the workspace and nothing else",
+    Effect.gen(function* () {
+      const { stdout } = yield* inside(
+        "awk '$3 !~ /^(overlay|proc|tmpfs|sysfs|cgroup2?|devpts|mqueue)$/ {print $2}' /proc/mounts; env"
+      )
+      const [mounts, environment] = [
+        stdout.split("\n").filter((line) => line.startsWith("/")),
+        stdout.split("\n").flatMap((line) => (line.includes("=") ? [line.split("=")[0]] : []))
+      ]
+      const engineOwn = ["/etc/resolv.conf", "/etc/hostname", "/etc/hosts", "/dev/shm"]
+      assert.deepStrictEqual(
+        mounts.filter((mount) => !engineOwn.includes(mount)),
+        ["/workspace"]
+      )
+      const expected = ["HOME", "LANG", "PATH", "HOSTNAME", "PWD", "SHLVL", "_", "OLDPWD"]
+      assert.deepStrictEqual(
+        environment.filter((name) => name !== undefined && !expected.includes(name)),
+        []
+      )
+    })
+  )
+
+  test(
+    "memory, processes and open files are bounded, and the session outlives an excess",
+    Effect.gen(function* () {
+      const session = yield* open({ memory: "64 MiB", processes: 32 })
+      const run = (script: string) => Sandbox.run(session, { run: script, deadline: "20 seconds" })
+      const memory = yield* run("python3 -c 'x = bytearray(256 * 1024 * 1024); print(len(x))'")
+      assert.notStrictEqual(memory.code, 0)
+      assert.strictEqual(memory.stdout, "")
+      const bomb = yield* run("for i in $(seq 100); do sleep 5 & done 2>/dev/null; jobs -r | wc -l; kill $(jobs -p)")
+      assert.isBelow(Number(bomb.stdout.trim() || 0), 32)
+      assert.strictEqual((yield* run("ulimit -n")).stdout, "1024\n")
+      assert.strictEqual((yield* run("echo on")).stdout, "on\n")
+    })
+  )
+
+  test(
+    "a gigabyte of output is counted, not kept",
+    Effect.gen(function* () {
+      const before = process.memoryUsage().rss
+      const result = yield* inside("head -c 1000000000 /dev/zero | tr '\\0' x")
+      assert.strictEqual(result.stdout.length + result.droppedBytes, 1_000_000_000)
+      assert.isBelow(process.memoryUsage().rss - before, 200 * 1024 * 1024)
+    })
+  )
+
+  test(
+    "what a command leaves running does not hold up its end",
+    Effect.gen(function* () {
+      const { stdout } = yield* inside("sleep 60 & echo done").pipe(Effect.timeout("10 seconds"))
+      assert.strictEqual(stdout, "done\n")
+    })
+  )
+
+  test(
+    "a container lives exactly as long as its scope",
+    Effect.gen(function* () {
+      const folder = workspace()
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          yield* open({}, folder)
+          assert.lengthOf(yield* Effect.promise(() => containersOn(folder)), 1)
+        })
+      )
+      assert.lengthOf(yield* Effect.promise(() => containersOn(folder)), 0)
+    })
+  )
+
+  test(
+    "a killed claw's container ends by itself",
+    Effect.gen(function* () {
+      const folder = workspace()
+      const script = `
+        import * as SandboxDocker from "effect-claw/layers/SandboxDocker"
+        import * as Sandbox from "effect-claw/services/Sandbox"
+        import * as Effect from "effect/Effect"
+        await Effect.runPromise(Effect.scoped(Effect.gen(function* () {
+          const sandbox = yield* Sandbox.Sandbox
+          const session = yield* sandbox.open(Sandbox.makeSpec({}, ${JSON.stringify(folder)}))
+          yield* Sandbox.run(session, { run: "echo on > running; sleep 100" })
+        })).pipe(Effect.provide(SandboxDocker.layer())))`
+      const child = spawn(process.execPath, ["--conditions=source", "--input-type=module", "-e", script])
+      while (!existsSync(join(folder, "running"))) yield* Effect.sleep("100 millis")
+      assert.lengthOf(yield* containersBecome(folder, 1), 1)
+      child.kill("SIGKILL")
+      assert.lengthOf(yield* containersBecome(folder, 0), 0)
+    })
+  )
+
+  it.live("an engine that goes away in the middle of a command loses the session, and says so", () =>
+    Effect.gen(function* () {
+      const engine = yield* engineBehindSocket
+      const layer = SandboxDocker.layer({ socketPath: engine.path })
+      const error = yield* Effect.gen(function* () {
+        const session = yield* open()
+        const running = yield* Effect.forkChild(Effect.flip(Sandbox.run(session, { run: "sleep 60" })))
+        yield* Effect.sleep("300 millis")
+        engine.cut()
+        const lost = yield* Fiber.join(running)
+        const again = yield* open()
+        assert.strictEqual((yield* Sandbox.run(again, { run: "echo again" })).stdout, "again\n")
+        return lost
+      }).pipe(Effect.provide(layer))
+      assert.strictEqual(error.reason._tag, "SessionLost")
+    })
+  )
+
+  it.live("an image that is not there is named", () =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(open({ image: "effect-claw/none:0" }))
+      assert.strictEqual(error.reason._tag, "ImageMissing")
+      assert.include(error.message, "effect-claw/none:0")
+    }).pipe(Effect.provide(SandboxDocker.layer()))
+  )
+
+  it.live("without an engine there is an error that says what to do", () =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(open())
+      assert.strictEqual(error.reason._tag, "SandboxUnavailable")
+      assert.include(error.message, "start Docker")
+    }).pipe(Effect.provide(SandboxDocker.layer({ socketPath: join(tmpdir(), "no-engine.sock") })))
+  )
+})
