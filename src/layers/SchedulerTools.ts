@@ -78,7 +78,7 @@ export const SchedulerTools = withHandlers(
     const scheduler = yield* Scheduler
     const zone = yield* HomeZone
     const show = ({ id, next, paused, text, when }: Task): string =>
-      `${id}: "${text}", ${When.format(when)}${
+      `${id}: "${text}", ${when._tag === "Once" ? "once" : When.format(when)}${
         paused
           ? ", paused"
           : Option.match(next, {
