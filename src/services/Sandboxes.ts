@@ -8,7 +8,7 @@ import * as Layer from "effect/Layer"
 import * as RcMap from "effect/RcMap"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { AgentName, ConversationId } from "./Message.ts"
+import type { AgentName, ConversationId } from "./Message.ts"
 import {
   makeSpec,
   Sandbox,
@@ -52,19 +52,16 @@ export const layer = (options: Options): Layer.Layer<Sandboxes, never, Sandbox |
       const sandbox = yield* Sandbox
       const workspaces = yield* Workspaces
       const sessions = yield* RcMap.make({
-        lookup: (key: string) => {
-          const split = key.indexOf(" ")
-          const agent = AgentName.make(key.slice(0, split))
-          return workspaces.folder(agent, ConversationId.make(key.slice(split + 1))).pipe(
+        lookup: ({ agent, conversation }: { readonly agent: AgentName; readonly conversation: ConversationId }) =>
+          workspaces.folder(agent, conversation).pipe(
             Effect.mapError(unavailable),
             Effect.flatMap((folder) => sandbox.open(makeSpec(options.optionsOf(agent), folder)))
-          )
-        },
+          ),
         idleTimeToLive: options.idle ?? "5 minutes"
       })
       return Sandboxes.of({
         session: Effect.fn("Sandboxes.session")(function* (agent, conversation) {
-          const key = `${agent} ${conversation}`
+          const key = { agent, conversation }
           const forget = RcMap.invalidate(sessions, key)
           // One that could not be opened is no session to keep.
           const session = yield* Effect.tapError(RcMap.get(sessions, key), () => forget)
