@@ -31,7 +31,7 @@ const failed = (cause: SqlError.SqlError) => new MemoryError({ reason: storeFail
 
 /** Any text as an FTS5 query: its words, each quoted, any of which may match. */
 const matchAny = (query: string): string =>
-  (query.toWellFormed().match(/[\p{L}\p{N}]+/gu) ?? [])
+  (query.toWellFormed().match(/[\p{L}\p{N}][\p{L}\p{N}\p{M}]*/gu) ?? [])
     .slice(0, 32)
     .map((word) => `"${word}"`)
     .join(" OR ")
