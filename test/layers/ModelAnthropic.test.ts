@@ -191,10 +191,7 @@ describe("ModelAnthropic", () => {
       assert.deepInclude(content[0], { type: "image", source: { type: "base64", media_type: "image/png", data: png } })
       assert.deepStrictEqual(content[1], content[0])
       assert.strictEqual(content[2]?.type, "document")
-      assert.deepInclude(content[3], {
-        type: "text",
-        text: "[a file that cannot be shown: voice.ogg, audio/ogg]"
-      })
+      assert.deepInclude(content[3], { type: "text", text: "[a file that cannot be shown: voice.ogg, audio/ogg]" })
     }).pipe(Effect.provide(claude([answer("a dot")])))
   )
 
@@ -481,9 +478,7 @@ describe.concurrent("a claw on Claude", () => {
             answer([thinking(), text("it said 42")]),
             answer("still 42")
           ],
-          {
-            price: { input: 3, output: 15, cacheRead: 0.3, cacheWrite: 3.75 }
-          }
+          { price: { input: 3, output: 15, cacheRead: 0.3, cacheWrite: 3.75 } }
         )
       )
     )

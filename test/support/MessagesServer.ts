@@ -243,7 +243,8 @@ export const layer = (
             (models.includes(body.model) ? next(received) : refuse(404, { message: `model: ${body.model}` })),
           received
         )
-        if (cut) response.destroy()
+        // What was written still arrives.
+        if (cut) response.socket?.end()
       })
 
       const fork = yield* FiberSet.makeRuntime<never, void, never>()

@@ -75,9 +75,12 @@ export const make = (input: ReadStream, output: WriteStream, events: Events): Sc
     if (!atLineStart) write("\n")
   }
   const prompt = () => {
+    if (prompting) erasePrompt()
     eraseSpinner()
     endLine()
     prompting = true
+    // The editor has drawn nothing yet of what it would go up for.
+    Object.assign(line, { prevRows: 0 })
     line.prompt(true)
   }
 

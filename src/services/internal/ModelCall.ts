@@ -85,8 +85,8 @@ export const ask = (options: {
     ),
     Effect.tapError((error) =>
       Effect.andThen(
-        Effect.logWarning(`the model failed: ${error.message.split("\n", 1)[0]}`),
-        error.isRetryable ? options.onRetry : Effect.void
+        error.isRetryable ? options.onRetry : Effect.void,
+        Effect.logWarning(`the model failed: ${error.message.split("\n", 1)[0]}`)
       )
     ),
     Effect.retry(attempts)

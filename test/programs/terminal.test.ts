@@ -1,0 +1,193 @@
+/**
+ * The assistant at a terminal: what a person types, and what they see.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import { globSync } from "node:fs"
+import { containersOn, describeWithEngine } from "../support/engine.ts"
+import * as MessagesServer from "../support/MessagesServer.ts"
+import * as Program from "../support/program.ts"
+
+const { ctrlA, ctrlC, ctrlD, enter, up } = Program.key
+const { answer, use } = MessagesServer
+
+/** An empty prompt at the bottom of the screen. */
+const prompt = /(^|\n)›$/
+
+/** Starts it, and waits until it has said what it has to say, and shows its prompt. */
+const open = Effect.fnUntraced(function* (options: Partial<Program.Options> = {}) {
+  const terminal = yield* Program.startAtTerminal({ home: Program.home(), ...options })
+  yield* terminal.see(/commands run in [^]*\n›$/)
+  return terminal
+})
+
+/** The lines from the last one that starts so. */
+const from = (lines: ReadonlyArray<string>, start: string) =>
+  lines.slice(lines.findLastIndex((line) => line.startsWith(start)))
+
+const test = it.live.skipIf(!Program.hasTerminal)
+
+describe.concurrent("the assistant at a terminal", () => {
+  test("answers, and a reminder stands above the line that is being typed", () =>
+    Effect.gen(function* () {
+      const terminal = yield* open()
+      yield* terminal.write(`remind me in 2 seconds to stretch${enter}`)
+      yield* terminal.see(/scheduled [^]*\n›$/)
+      yield* terminal.write("run: echo half")
+      const seen = yield* terminal.see(/Reminder: stretch\n› run: echo half$/)
+      assert.deepStrictEqual(from(seen, "Reminder"), ["Reminder: stretch", "› run: echo half"])
+      yield* terminal.write(` typed${enter}`)
+      assert.deepStrictEqual(from(yield* terminal.see(/\nhalf typed\n›$/), "Reminder"), [
+        "Reminder: stretch",
+        "› run: echo half typed",
+        "half typed",
+        "›"
+      ])
+    }))
+
+  test("so it does when the line that is being typed is longer than the screen is wide", () =>
+    Effect.gen(function* () {
+      const terminal = yield* open()
+      const long = `run: echo ${"long ".repeat(40)}end`
+      yield* terminal.write(`${long}${enter}`)
+      yield* terminal.see(/\nlong long [^]*end\n›$/)
+      yield* terminal.write(`remind me in 2 seconds to stretch${enter}`)
+      const before = yield* terminal.see(/scheduled [^]*\n›$/)
+      yield* terminal.write(up + up)
+      const seen = yield* terminal.see(/\nReminder: stretch\n› run: echo long [^]*end$/)
+      assert.deepStrictEqual(seen.slice(0, before.length), [...before.slice(0, -1), "Reminder: stretch"])
+      assert.strictEqual(seen.slice(before.length).join("").replaceAll(" ", ""), `›${long.replaceAll(" ", "")}`)
+    }))
+
+  test("lines can be edited and recalled", () =>
+    Effect.gen(function* () {
+      const terminal = yield* open()
+      yield* terminal.write(`un: echo one${ctrlA}`)
+      yield* terminal.see(/\n› un: echo one$/)
+      yield* terminal.write("r")
+      yield* terminal.see(/\n› run: echo one$/)
+      yield* terminal.write(enter)
+      yield* terminal.see(/\none\n›$/)
+      yield* terminal.write(`run: echo two${enter}`)
+      yield* terminal.see(/\ntwo\n›$/)
+      yield* terminal.write(up + up)
+      yield* terminal.see(/\n› run: echo one$/)
+      yield* terminal.write(` more${enter}`)
+      assert.deepStrictEqual(from(yield* terminal.see(/\none more\n›$/), "› run: echo one more"), [
+        "› run: echo one more",
+        "one more",
+        "›"
+      ])
+    }))
+
+  test("a line that is typed while it works is kept, and answered next", () =>
+    Effect.gen(function* () {
+      const terminal = yield* open()
+      yield* terminal.write(`run: sleep 1; echo one${enter}`)
+      yield* terminal.see(/bash: sleep 1; echo one$/)
+      yield* terminal.write(`run: echo two${enter}`)
+      const seen = yield* terminal.see(/\none\n([^]*\n)?two\n›$/)
+      assert.include(seen, "› run: echo two")
+    }))
+
+  test("Ctrl-C clears a line, and at an empty prompt asks for a second one before it leaves", () =>
+    Effect.gen(function* () {
+      const terminal = yield* open()
+      yield* terminal.write("never mind")
+      yield* terminal.see(/\n› never mind$/)
+      yield* terminal.write(ctrlC)
+      yield* terminal.see(prompt)
+      yield* terminal.write(ctrlC)
+      yield* terminal.see(/\n\(Ctrl-C again to leave\)\n›$/)
+      yield* terminal.write(ctrlC)
+      assert.strictEqual((yield* terminal.ended).code, 0)
+      const lines = yield* terminal.lines
+      assert.notInclude(lines.at(-1), "›", "no prompt is left behind")
+    }))
+
+  test("Ctrl-D leaves", () =>
+    Effect.gen(function* () {
+      const terminal = yield* open()
+      yield* terminal.write(ctrlD)
+      assert.strictEqual((yield* terminal.ended).code, 0)
+    }))
+
+  test("a reply streams, a spinner shows the tool that runs, and what was streamed stays once", () =>
+    Effect.gen(function* () {
+      const server = yield* MessagesServer.MessagesServer
+      const seen = yield* Deferred.make<void>()
+      yield* server.script(
+        answer([MessagesServer.text("Let me look."), use("bash", { command: "sleep 1; echo 42" })]),
+        answer("The answer is 42, and it has been for a long time.", { halfway: Deferred.await(seen) })
+      )
+      const terminal = yield* open({ env: { ANTHROPIC_API_KEY: "sk-ant-test", ANTHROPIC_BASE_URL: server.url } })
+      yield* terminal.write(`what is the answer?${enter}`)
+      yield* terminal.see(/\nLet me look\.\n\S bash: sleep 1; echo 42$/)
+      const half = yield* terminal.see(/\nThe answer is 42/)
+      assert.notInclude(half.join("\n"), "a long time")
+      yield* Deferred.succeed(seen, undefined)
+      assert.deepStrictEqual(from(yield* terminal.see(/long time\.\n›$/), "› what"), [
+        "› what is the answer?",
+        "Let me look.",
+        "The answer is 42, and it has been for a long time.",
+        "›"
+      ])
+    }).pipe(Effect.provide(MessagesServer.layer())))
+
+  test("a reply that is cut off in the middle is marked, and written anew", () =>
+    Effect.gen(function* () {
+      const server = yield* MessagesServer.MessagesServer
+      yield* server.script(answer("Once upon a time", { halfway: "cut" }), answer("Once upon a time."))
+      const terminal = yield* open({ env: { ANTHROPIC_API_KEY: "sk-ant-test", ANTHROPIC_BASE_URL: server.url } })
+      yield* terminal.write(`tell me a story${enter}`)
+      const seen = from(yield* terminal.see(/Once upon a time\.\n›$/), "› tell")
+      assert.lengthOf(
+        seen.filter((line) => line === "Once upon a time."),
+        1
+      )
+      assert.match(seen[1] ?? "", /^Once.* …$/)
+    }).pipe(Effect.provide(MessagesServer.layer())))
+})
+
+describeWithEngine("Ctrl-C at a terminal, while a command runs", () => {
+  const begin = Effect.fnUntraced(function* (home: string) {
+    const terminal = yield* open({ home })
+    yield* terminal.write(`run: touch begun; sleep 100; touch late${enter}`)
+    yield* Effect.repeat(
+      Effect.delay(
+        Effect.sync(() => globSync("workspaces/assistant/*/begun", { cwd: home }).length),
+        "50 millis"
+      ),
+      { until: (found) => found === 1 }
+    )
+    return terminal
+  })
+
+  test("stops the turn, and the prompt comes back", () =>
+    Effect.gen(function* () {
+      const terminal = yield* begin(Program.home())
+      const asked = yield* Clock.currentTimeMillis
+      yield* terminal.write(ctrlC)
+      yield* terminal.see(/\nStopped\.\n›$/)
+      assert.isBelow((yield* Clock.currentTimeMillis) - asked, 2000)
+      yield* terminal.write(`run: sleep 1; ls; grep -l sleep /proc/[0-9]*/comm${enter}`)
+      assert.notInclude(yield* terminal.see(/\nbegun\n([^]*\n)?›$/), "late")
+    }))
+
+  test("twice leaves, and nothing of it is left", () =>
+    Effect.gen(function* () {
+      const home = Program.home()
+      const terminal = yield* begin(home)
+      assert.lengthOf(yield* Effect.promise(() => containersOn(home)), 1)
+      const asked = yield* Clock.currentTimeMillis
+      yield* terminal.write(ctrlC + ctrlC)
+      assert.strictEqual((yield* terminal.ended).code, 0)
+      assert.isBelow((yield* Clock.currentTimeMillis) - asked, 3000)
+      assert.deepStrictEqual(yield* Effect.promise(() => containersOn(home)), [])
+      const { code, stdout } = yield* Program.run({ home, input: "run: ls\n" })
+      assert.strictEqual(code, 0)
+      assert.match(stdout, /(^|\n)begun\n$/)
+    }))
+})

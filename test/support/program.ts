@@ -1,0 +1,188 @@
+/**
+ * The bundled programs as people run them: a process of their own, on a state folder of their own, at a pipe or at a
+ * terminal. Whatever happens in a test, none is left behind.
+ */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { type ChildProcess, execFileSync, spawn } from "node:child_process"
+import { mkdtempSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { makeScreen } from "./screen.ts"
+
+export const bin = fileURLToPath(new URL("../../bin/effect-claw.js", import.meta.url))
+
+/** A fresh state folder. */
+export const home = () => mkdtempSync(join(tmpdir(), "claw-home-"))
+
+export interface Options {
+  /** The state folder. */
+  readonly home: string
+  readonly args?: ReadonlyArray<string>
+  readonly env?: Readonly<Record<string, string>>
+  /** The Node to run on. Default: this one. */
+  readonly node?: string
+}
+
+export interface Ended {
+  readonly code: number | null
+  readonly signal: NodeJS.Signals | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** A running program. */
+export interface Program {
+  readonly write: (text: string | Uint8Array) => Effect.Effect<void>
+  /** Closes its stdin. */
+  readonly end: Effect.Effect<void>
+  readonly kill: (signal: NodeJS.Signals) => Effect.Effect<void>
+  /** Waits until what it wrote, to stdout or stderr, matches. */
+  readonly until: (pattern: RegExp) => Effect.Effect<void>
+  readonly ended: Effect.Effect<Ended>
+}
+
+/** Nothing of this environment that could lead a program elsewhere. */
+const environment = ({ env, home }: Options): NodeJS.ProcessEnv => ({
+  PATH: process.env["PATH"],
+  ...(process.env["DOCKER_HOST"] === undefined ? {} : { DOCKER_HOST: process.env["DOCKER_HOST"] }),
+  HOME: home,
+  LANG: "C.UTF-8",
+  TZ: "UTC",
+  TERM: "xterm",
+  CLAW_HOME: home,
+  ...env
+})
+
+const patience = "20 seconds"
+
+/** Follows a child's output, and ends it with the scope. */
+const follow = (child: ChildProcess, onOutput: (text: string) => void, seen: () => string) =>
+  Effect.gen(function* () {
+    const output = { stdout: "", stderr: "" }
+    let ended: Ended | undefined
+    const watchers = new Set<() => void>()
+    const tell = () => watchers.forEach((watcher) => watcher())
+    for (const name of ["stdout", "stderr"] as const) {
+      child[name]?.setEncoding("utf8").on("data", (text: string) => {
+        output[name] += text
+        onOutput(text)
+        tell()
+      })
+    }
+    // A program that has left reads no more.
+    child.stdin?.on("error", () => {})
+    child.on("close", (code, signal) => {
+      ended = { code, signal, ...output }
+      tell()
+    })
+
+    /** Waits for a value of what can be seen. */
+    const when = <A>(what: string, look: () => A | undefined): Effect.Effect<A> =>
+      Effect.callback<A>((resume) => {
+        const check = () => {
+          const found = look()
+          if (found === undefined && ended === undefined) return
+          watchers.delete(check)
+          resume(
+            found === undefined
+              ? Effect.die(new Error(`it left with ${JSON.stringify(ended)} before ${what}`))
+              : Effect.succeed(found)
+          )
+        }
+        watchers.add(check)
+        check()
+        return Effect.sync(() => watchers.delete(check))
+      }).pipe(
+        Effect.timeoutOrElse({
+          duration: patience,
+          orElse: () => Effect.die(new Error(`${what} did not come; what came is:\n${seen()}\n${output.stderr}`))
+        })
+      )
+
+    yield* Effect.addFinalizer(() =>
+      Effect.suspend(() => {
+        if (ended === undefined) child.kill("SIGKILL")
+        return Effect.asVoid(when("its end", () => ended))
+      })
+    )
+    const program: Program = {
+      write: (text) => Effect.sync(() => void child.stdin?.write(text)),
+      end: Effect.sync(() => void child.stdin?.end()),
+      kill: (signal) => Effect.sync(() => void child.kill(signal)),
+      until: (pattern) =>
+        when(String(pattern), () => (pattern.test(output.stdout) || pattern.test(output.stderr) ? true : undefined)),
+      ended: when("its end", () => ended)
+    }
+    return { program, when }
+  })
+
+/** Starts the program with its stdin piped. */
+export const start = (options: Options): Effect.Effect<Program, never, Scope.Scope> =>
+  Effect.suspend(() => {
+    const child = spawn(options.node ?? process.execPath, [bin, ...(options.args ?? [])], { env: environment(options) })
+    let all = ""
+    const followed = follow(
+      child,
+      (text) => (all += text),
+      () => all
+    )
+    return Effect.map(followed, ({ program }) => program)
+  })
+
+/** Runs the program on some input to its end. */
+export const run = (options: Options & { readonly input?: string | Uint8Array }): Effect.Effect<Ended> =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const program = yield* start(options)
+      if (options.input !== undefined) yield* program.write(options.input)
+      yield* program.end
+      return yield* program.ended
+    })
+  )
+
+/** A program at a terminal. */
+export interface Terminal extends Pick<Program, "write" | "ended"> {
+  /** Waits until the screen matches, and returns its lines. */
+  readonly see: (pattern: RegExp) => Effect.Effect<ReadonlyArray<string>>
+  readonly lines: Effect.Effect<ReadonlyArray<string>>
+}
+
+/** What keys send. */
+export const key = {
+  ctrlA: "\u0001",
+  ctrlC: "\u0003",
+  ctrlD: "\u0004",
+  ctrlE: "\u0005",
+  up: "\u001b[A",
+  enter: "\r"
+} as const
+
+/** Whether there is a `script` that gives a program a terminal. */
+export const hasTerminal = (() => {
+  try {
+    return execFileSync("script", ["--version"], { encoding: "utf8" }).includes("util-linux")
+  } catch {
+    process.stderr.write("\n*** SKIPPED: tests at a terminal. They need the command script of util-linux. ***\n\n")
+    return false
+  }
+})()
+
+const columns = 100
+
+/** Starts the program at a terminal of 40 rows and 100 columns. */
+export const startAtTerminal = (options: Options): Effect.Effect<Terminal, never, Scope.Scope> =>
+  Effect.suspend(() => {
+    const quoted = [process.execPath, bin, ...(options.args ?? [])].map((word) => `'${word}'`).join(" ")
+    const command = `stty rows 40 cols ${columns}; exec ${quoted}`
+    const child = spawn("script", ["-qfec", command, "/dev/null"], { env: environment(options) })
+    const screen = makeScreen(columns)
+    const shown = () => screen.lines().join("\n")
+    return Effect.map(follow(child, screen.feed, shown), ({ program, when }): Terminal => ({
+      write: program.write,
+      ended: program.ended,
+      see: (pattern) => when(String(pattern), () => (pattern.test(shown()) ? screen.lines() : undefined)),
+      lines: Effect.sync(screen.lines)
+    }))
+  })
