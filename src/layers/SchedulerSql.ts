@@ -86,6 +86,11 @@ export const layer: Layer.Layer<Scheduler, SchedulerError, SqlClient.SqlClient |
         const missed = now - due > grace
         yield* sql.withTransaction(
           Effect.gen(function* () {
+            const next = Option.getOrNull(When.next(task.when, now))
+            // Cancelled or paused since it was looked up, it is not due any more.
+            const [isDue] = yield* sql`
+            UPDATE tasks SET next = ${next} WHERE id = ${task.id} AND next = ${due} AND paused = 0 RETURNING id`
+            if (isDue === undefined) return
             if (!missed || task.whenMissed === "once") {
               yield* journal.accept({
                 conversation: task.conversation,
@@ -99,8 +104,6 @@ export const layer: Layer.Layer<Scheduler, SchedulerError, SqlClient.SqlClient |
               })
               yield* sql`INSERT INTO task_runs ${sql.insert({ task: task.id, due, fired_at: now })} ON CONFLICT DO NOTHING`
             }
-            const next = Option.getOrNull(When.next(task.when, now))
-            yield* sql`UPDATE tasks SET next = ${next} WHERE id = ${task.id}`
           })
         )
         yield* conversations.wake(task.conversation)
@@ -132,6 +135,12 @@ export const layer: Layer.Layer<Scheduler, SchedulerError, SqlClient.SqlClient |
         )
         return row === undefined ? yield* new SchedulerError({ reason: new TaskUnknown({ id }) }) : toTask(row)
       })
+      const findPending = (conversation: ConversationId, id: string) =>
+        Effect.filterOrFail(
+          find(conversation, id),
+          ({ next }) => Option.isSome(next),
+          () => new SchedulerError({ reason: new TaskUnknown({ id }) })
+        )
 
       return Scheduler.of({
         schedule: Effect.fn("Scheduler.schedule")(function* ({
@@ -179,20 +188,20 @@ export const layer: Layer.Layer<Scheduler, SchedulerError, SqlClient.SqlClient |
         }, Effect.mapError(failed)),
 
         pause: Effect.fn("Scheduler.pause")(function* (conversation, id) {
-          yield* find(conversation, id)
+          yield* findPending(conversation, id)
           yield* sql`UPDATE tasks SET paused = 1 WHERE id = ${id}`.pipe(Effect.mapError(failed))
           yield* wake
         }),
 
         resume: Effect.fn("Scheduler.resume")(function* (conversation, id) {
-          const { when } = yield* find(conversation, id)
+          const { when } = yield* findPending(conversation, id)
           const next = Option.getOrNull(When.next(when, yield* Clock.currentTimeMillis))
           yield* sql`UPDATE tasks SET paused = 0, next = ${next} WHERE id = ${id}`.pipe(Effect.mapError(failed))
           yield* wake
         }),
 
         cancel: Effect.fn("Scheduler.cancel")(function* (conversation, id) {
-          yield* find(conversation, id)
+          yield* findPending(conversation, id)
           yield* sql`UPDATE tasks SET next = NULL WHERE id = ${id}`.pipe(Effect.mapError(failed))
           yield* wake
         }),
