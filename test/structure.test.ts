@@ -217,13 +217,15 @@ describe("the core", () => {
     "src/layers/SandboxMemory.ts"
   ])
   const most = 5000
+  const imports = /^(?:import|export) [^"`;=]*?\bfrom "[^"]+"$/gm
 
-  it(`is small enough to read: at most ${most.toLocaleString("en-US")} lines of code`, () => {
+  it(`is small enough to read: at most ${most.toLocaleString("en-US")} lines of code, imports aside`, () => {
     const sizes = new Map<string, number>()
     for (const file of sources) {
       if (doubles.has(file)) continue
       const room = posix.dirname(file)
-      sizes.set(room, (sizes.get(room) ?? 0) + codeOf(file).length)
+      const code = codeOf(file).join("\n").replace(imports, "").split("\n")
+      sizes.set(room, (sizes.get(room) ?? 0) + code.filter((line) => line !== "").length)
     }
     const total = [...sizes.values()].reduce((sum, size) => sum + size, 0)
     const rooms = [...sizes].map(([room, size]) => `${room} ${size}`).join(", ")

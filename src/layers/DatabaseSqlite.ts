@@ -42,36 +42,25 @@ export interface Options extends Pick<SqliteClient.SqliteClientConfig, "synchron
 const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))
 
 const claim = Effect.fnUntraced(function* (folder: string) {
-  const unusable = (cause: unknown) =>
+  const refuse = (cause: unknown) =>
     new DatabaseError({
       folder,
-      reason: new FolderUnusable({
-        detail: `${messageOf(cause)}; make it writable, or name another folder (CLAW_HOME for the bundled programs)`
-      })
+      reason: /locked|busy/i.test(messageOf(cause))
+        ? new FolderInUse({ detail: "another claw is running on it; stop that one, or name another folder" })
+        : new FolderUnusable({
+            detail: `${messageOf(cause)}; make it writable, or name another folder (CLAW_HOME for the bundled programs)`
+          })
     })
-  yield* Effect.try({
-    try: () => {
-      mkdirSync(folder, { recursive: true, mode: 0o700 })
-      accessSync(folder, constants.R_OK | constants.W_OK | constants.X_OK)
-    },
-    catch: unusable
-  })
   yield* Effect.acquireRelease(
     Effect.try({
       try: () => {
+        mkdirSync(folder, { recursive: true, mode: 0o700 })
+        accessSync(folder, constants.R_OK | constants.W_OK | constants.X_OK)
         const lock = new DatabaseSync(join(folder, "lock"))
         lock.exec("BEGIN EXCLUSIVE")
         return lock
       },
-      catch: (cause) =>
-        /locked|busy/i.test(messageOf(cause))
-          ? new DatabaseError({
-              folder,
-              reason: new FolderInUse({
-                detail: "another claw is running on it; stop that one, or name another folder"
-              })
-            })
-          : unusable(cause)
+      catch: refuse
     }),
     (lock) => Effect.sync(() => lock.close())
   )

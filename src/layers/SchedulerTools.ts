@@ -44,15 +44,9 @@ const ChangeTask = Tool.make("change_task", {
 
 const toolkit = Toolkit.make(ScheduleTask, ListTasks, ChangeTask)
 
-interface Times {
-  readonly in_seconds?: number
-  readonly at?: string
-  readonly every_seconds?: number
-  readonly cron?: string
-  readonly time_zone?: string
-}
-
-const whenOf = (times: Times): Effect.Effect<When.WhenInput, SchedulerError> => {
+const whenOf = (
+  times: Omit<typeof ScheduleTask.parametersSchema.Type, "task">
+): Effect.Effect<When.WhenInput, SchedulerError> => {
   const { at, cron, every_seconds, in_seconds, time_zone } = times
   const zone = time_zone === undefined ? {} : { timeZone: time_zone }
   const given: ReadonlyArray<When.WhenInput> = [
@@ -62,13 +56,9 @@ const whenOf = (times: Times): Effect.Effect<When.WhenInput, SchedulerError> => 
     ...(cron === undefined ? [] : [{ cron, ...zone }])
   ]
   const [only] = given
-  return only !== undefined && given.length === 1
-    ? Effect.succeed(only)
-    : Effect.fail(
-        new SchedulerError({
-          reason: new When.WhenInvalid({ detail: "give exactly one of in_seconds, at, every_seconds and cron" })
-        })
-      )
+  if (only !== undefined && given.length === 1) return Effect.succeed(only)
+  const detail = "give exactly one of in_seconds, at, every_seconds and cron"
+  return Effect.fail(new SchedulerError({ reason: new When.WhenInvalid({ detail }) }))
 }
 
 /** `schedule_task`, `list_tasks`, `change_task`. Requires a `Scheduler`. */

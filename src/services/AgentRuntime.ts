@@ -73,29 +73,22 @@ export const layer = (
           (more) => void entries.push(...more)
         )
 
-        /** Commits a step. What it says goes to the chat; what a child says is read by its parent. */
-        const commit = (step: {
-          readonly events: ReadonlyArray<Turn.Event>
-          readonly text: string
+        /** Commits a step, and lets the outbox and the channel know. Returns whether the turn is over. */
+        const commit = Effect.fnUntraced(function* (step: {
+          readonly turn: Turn.TurnId
           readonly output: OutputId
+          readonly text: string
           readonly ending: Turn.Ending | undefined
-        }) => {
-          const said = step.text.trim() === "" || isChild(conversation) ? [] : [{ id: step.output, text: step.text }]
+          readonly events?: ReadonlyArray<Turn.Event>
+          readonly booking?: Effect.Effect<unknown, JournalError>
+        }) {
+          const { booking = Effect.void, ending, events = [], output, text, turn } = step
+          // What a child says is read by its parent.
+          const said = text.trim() === "" || isChild(conversation) ? [] : [{ id: output, text }]
+          const ended = yield* journal.atomically(
+            Effect.andThen(booking, journal.record({ conversation, events, outputs: said, ending }))
+          )
           outputs.push(...said.map(({ id }) => id))
-          return journal.record({
-            conversation,
-            events: step.events,
-            outputs: said,
-            ...(step.ending === undefined ? {} : { ending: step.ending })
-          })
-        }
-
-        /** Lets the outbox and the channel know. Returns whether the turn is over. */
-        const announce = Effect.fnUntraced(function* (
-          turn: Turn.TurnId,
-          ended: boolean,
-          ending: Turn.Ending | undefined
-        ) {
           if (outputs.length > 0) yield* outbox.flush(conversation)
           if (!ended || ending === undefined) return false
           yield* observe({ _tag: "TurnEnded", turn, ending, outputs: outputs.splice(0) })
@@ -103,9 +96,7 @@ export const layer = (
         })
 
         const giveUp = (turn: Turn.TurnId, step: number, ending: Turn.Ending, text: string) =>
-          Effect.flatMap(commit({ events: [], text, output: outputId(turn, step, ".end"), ending }), (ended) =>
-            announce(turn, ended, ending)
-          )
+          commit({ turn, output: outputId(turn, step, ".end"), text, ending })
 
         const askModel = Effect.fnUntraced(function* (step: number) {
           const { tokens, turn: open } = Turn.mandate(entries)
@@ -168,19 +159,14 @@ export const layer = (
           }
 
           const { content, finish, usage } = asked.success
-          const ending: Turn.Ending | undefined = Turn.toolCalls(content).length > 0 ? undefined : { _tag: "Done" }
-          const ended = yield* journal.atomically(
-            Effect.andThen(
-              onStore(ledger.book({ turn, step, price: model.price, usage })),
-              commit({
-                events: [{ _tag: "ModelAnswered", step, content, usage }],
-                text: textOf(content, finish),
-                output,
-                ending
-              })
-            )
-          )
-          return yield* announce(turn, ended, ending)
+          return yield* commit({
+            turn,
+            output,
+            text: textOf(content, finish),
+            ending: Turn.toolCalls(content).length > 0 ? undefined : { _tag: "Done" },
+            events: [{ _tag: "ModelAnswered", step, content, usage }],
+            booking: onStore(ledger.book({ turn, step, price: model.price, usage }))
+          })
         })
 
         const callTools = Effect.fnUntraced(function* ({

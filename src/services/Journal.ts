@@ -70,7 +70,7 @@ export interface Record {
   /**
    * Ends the open turn. An ending of `Done` is not taken while there are unseen inputs: the turn goes on with them.
    */
-  readonly ending?: Ending
+  readonly ending?: Ending | undefined
 }
 
 /** Delays for asking a store again that did not answer: growing to ten seconds. What can never be stored is given up. */

@@ -14,10 +14,6 @@ export class Rights extends Schema.Class<Rights>("effect-claw/services/Rights")(
 /** No rights at all. */
 export const none = new Rights({ tools: [] })
 
-/** What either grants. For putting an agent's own rights together, never for a child's. */
-export const union = (self: Rights, that: Rights): Rights =>
-  new Rights({ tools: [...new Set([...self.tools, ...that.tools])] })
-
 /** What both grant. */
 export const intersect = (self: Rights, that: Rights): Rights => {
   const other = new Set(that.tools)

@@ -37,12 +37,7 @@ describe("Rights", () => {
 
   it.prop("from none comes none", [rights], ([any]) => {
     assert.deepStrictEqual(Rights.intersect(Rights.none, any).tools, [])
-    assert.deepStrictEqual(all(Rights.union(Rights.none, any)), all(any))
   })
-
-  it.prop("a union grants what either grants", [rights, rights, tool], ([a, b, name]) =>
-    assert.strictEqual(Rights.allows(Rights.union(a, b), name), Rights.allows(a, name) || Rights.allows(b, name))
-  )
 
   it("a name that every object has is no right", () => assert.isFalse(Rights.allows(Rights.none, "constructor")))
 })

@@ -15,6 +15,7 @@ import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { readFileSync } from "node:fs"
 import {
   type Command,
   type CommandExit,
@@ -24,110 +25,8 @@ import {
   SessionLost
 } from "../../services/Sandbox.ts"
 
-/** The runner's program, for `perl -e`. As process 1 of a container it also reaps what its commands leave behind. */
-export const program = String.raw`
-use strict; use warnings; use POSIX (); use Fcntl; use Errno;
-my ($in, %commands, %number_of) = ('');
-pipe(my $woken, my $waker); nonblocking($_) for $woken, $waker;
-$SIG{CHLD} = sub { syswrite $waker, 'x' }; $SIG{PIPE} = 'IGNORE';
-sub nonblocking { fcntl($_[0], F_SETFL, fcntl($_[0], F_GETFL, 0) | O_NONBLOCK) }
-sub tell_host {
-  my ($type, $number, $content) = @_;
-  my $frame = pack('NCN', length $content, $type, $number) . $content;
-  while (length $frame) {
-    my $n = syswrite STDOUT, $frame;
-    if (defined $n) { substr($frame, 0, $n) = '' } elsif (!$!{EINTR}) { leave() }
-  }
-}
-sub leave { kill 'KILL', -$_->{pid} for values %commands; POSIX::_exit(0) }
-sub start {
-  my ($number, $content) = @_;
-  my ($folder, $limit, $count, @rest) = split /\0/, $content, -1;
-  my @argv = splice @rest, 0, $count;
-  my %env = map { split /=/, $_, 2 } @rest;
-  pipe(my $in_r, my $in_w); pipe(my $out_r, my $out_w); pipe(my $err_r, my $err_w);
-  my $pid = fork;
-  return tell_host(4, $number, "no process could be started: $!") unless defined $pid;
-  if ($pid == 0) {
-    POSIX::setsid(); $SIG{CHLD} = $SIG{PIPE} = 'DEFAULT';
-    POSIX::dup2(fileno $in_r, 0); POSIX::dup2(fileno $out_w, 1); POSIX::dup2(fileno $err_w, 2);
-    @ENV{keys %env} = values %env;
-    if (!chdir $folder) { fail("$folder: $!", 126) }
-    { no warnings; exec { $argv[0] } @argv }
-    fail("$argv[0]: " . ($!{ENOENT} ? 'command not found' : $!), 127);
-  }
-  nonblocking($_) for $in_w, $out_r, $err_r;
-  $number_of{$pid} = $number;
-  $commands{$number} = { pid => $pid, 0 => $in_w, 1 => $out_r, 2 => $err_r, stdin => '', left => { 1 => $limit, 2 => $limit }, dropped => 0 };
-}
-sub fail { POSIX::write(2, "$_[0]\n", 1 + length $_[0]); POSIX::_exit($_[1]) }
-sub forward {
-  my ($number, $stream) = @_;
-  my $command = $commands{$number}; my $from = $command->{$stream} or return 0;
-  my $n = sysread $from, my $content, 65536;
-  if (!defined $n) { return 0 if $!{EAGAIN} || $!{EINTR}; $n = 0 }
-  if ($n == 0) { delete $command->{$stream}; return 0 }
-  my $kept = $n < $command->{left}{$stream} ? $n : $command->{left}{$stream};
-  $command->{left}{$stream} -= $kept; $command->{dropped} += $n - $kept;
-  tell_host($stream, $number, substr $content, 0, $kept) if $kept;
-  return $n;
-}
-sub feed {
-  my $command = $_[0]; my $to = $command->{0} or return;
-  if (length $command->{stdin}) {
-    my $n = syswrite $to, $command->{stdin};
-    if (defined $n) { substr($command->{stdin}, 0, $n) = '' }
-    elsif (!$!{EAGAIN} && !$!{EINTR}) { delete $command->{0}; $command->{stdin} = ''; return }
-  }
-  delete $command->{0} if $command->{ended} && !length $command->{stdin};
-}
-sub reap {
-  while ((my $pid = waitpid -1, POSIX::WNOHANG()) > 0) {
-    my $status = $?; my $number = delete $number_of{$pid}; next unless defined $number;
-    for my $stream (1, 2) { for (1 .. 64) { last unless forward($number, $stream) } }
-    my $code = $status & 127 ? 128 + ($status & 127) : $status >> 8;
-    tell_host(3, $number, "$code $commands{$number}{dropped}");
-    delete $commands{$number};
-  }
-}
-sub obey {
-  my ($type, $number, $content) = @_;
-  return start($number, $content) if $type == 1;
-  my $command = $commands{$number} or return;
-  if ($type == 2) { $command->{stdin} .= $content if $command->{0}; feed($command) }
-  elsif ($type == 3) { $command->{ended} = 1; feed($command) }
-  elsif ($type == 4) { kill 'KILL', -$command->{pid}, $command->{pid} }
-}
-tell_host(5, 0, '');
-while (1) {
-  my ($read, $write) = ('', '');
-  vec($read, fileno $_, 1) = 1 for \*STDIN, $woken;
-  for my $command (values %commands) {
-    for my $stream (1, 2) { vec($read, fileno $command->{$stream}, 1) = 1 if $command->{$stream} }
-    vec($write, fileno $command->{0}, 1) = 1 if $command->{0} && length $command->{stdin};
-  }
-  next if select($read, $write, undef, undef) < 0;
-  if (vec($read, fileno $woken, 1)) { sysread $woken, my $ignored, 4096; reap() }
-  for my $number (keys %commands) {
-    for my $stream (1, 2) {
-      my $from = $commands{$number}{$stream};
-      forward($number, $stream) if $from && vec($read, fileno $from, 1);
-    }
-    my $to = $commands{$number}{0};
-    feed($commands{$number}) if $to && vec($write, fileno $to, 1);
-  }
-  next unless vec($read, fileno STDIN, 1);
-  my $n = sysread STDIN, $in, 65536, length $in;
-  if (!defined $n) { next if $!{EINTR} || $!{EAGAIN}; leave() }
-  leave() if $n == 0;
-  while (length $in >= 9) {
-    my ($length, $type, $number) = unpack 'NCN', $in;
-    last if length $in < 9 + $length;
-    my $content = substr $in, 9, $length; substr($in, 0, 9 + $length) = '';
-    obey($type, $number, $content);
-  }
-}
-`
+/** The runner's program, for `perl -e`. */
+export const program = readFileSync(new URL("../../../sandbox/runner.pl", import.meta.url), "utf8")
 
 /** The line to a runner. */
 export interface Transport {
