@@ -15,10 +15,7 @@ import * as Local from "effect-claw/programs/Local"
 import * as Layer from "effect/Layer"
 import { Readable } from "node:stream"
 
-const andy = Agent.make("andy", {
-  instructions: "You are Andy. Short answers.",
-  toolkits: [ShellTools, MemoryTools]
-})
+const andy = Agent.make("andy", { instructions: "You are Andy. Short answers.", toolkits: [ShellTools, MemoryTools] })
 
 // Without a terminal to type at, these lines are asked.
 const lines = [

@@ -106,7 +106,7 @@ const wrong: Readonly<Record<string, readonly [program: string, ...names: Readon
   "memory tools without a memory": [
     `const agent = Agent.make("a", { instructions: "", toolkits: [MemoryTools] })
     same<Agent.Services<typeof agent>, LanguageModel.LanguageModel>(true)`,
-    "extra: Memory"
+    "Memory"
   ],
   "a team member's sandbox is missing": [
     `const coder = Agent.make("coder", { instructions: "", toolkits: [ShellTools] })
