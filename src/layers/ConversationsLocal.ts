@@ -6,6 +6,7 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Semaphore from "effect/Semaphore"
 import { Conversations } from "../services/Conversations.ts"
 import * as Actors from "../services/internal/Actors.ts"
@@ -33,7 +34,8 @@ export const layer = (options: Options = {}): Layer.Layer<Conversations, never, 
     Effect.gen(function* () {
       const journal = yield* Journal
       const permits = yield* Semaphore.make(options.turnsAtOnce ?? 16)
-      const served = yield* Deferred.make<(conversation: ConversationId) => Effect.Effect<void, JournalError>>()
+      const makeServed = Deferred.makeUnsafe<(conversation: ConversationId) => Effect.Effect<void, JournalError>>
+      let served = makeServed()
       const running = new Set<ConversationId>()
 
       const actors = yield* Actors.make((conversation: ConversationId) => {
@@ -61,6 +63,16 @@ export const layer = (options: Options = {}): Layer.Layer<Conversations, never, 
       return Conversations.of({
         serve: Effect.fn("Conversations.serve")(function* (run) {
           yield* Deferred.succeed(served, run)
+          yield* Effect.addFinalizer(() =>
+            Effect.suspend(() => {
+              closing = true
+              served = makeServed()
+              return Effect.ensuring(
+                actors.stopAll,
+                Effect.sync(() => (closing = false))
+              )
+            })
+          )
           yield* Effect.flatMap(journal.unfinished, Effect.forEach(actors.tell, { discard: true }))
         }),
         deliver: Effect.fn("Conversations.deliver")(function* (delivery) {
@@ -71,10 +83,10 @@ export const layer = (options: Options = {}): Layer.Layer<Conversations, never, 
         wake: actors.tell,
         stop: Effect.fn("Conversations.stop")(function* (conversation) {
           const stopped = yield* actors.stop(conversation)
-          if (stopped && !closing) {
-            yield* journal.record({ conversation, events: [], ending: { _tag: "Stopped" } })
-          }
-          return stopped
+          if (closing) return stopped
+          const isOpen = Option.exists(yield* journal.state(conversation), ({ unfinished }) => unfinished)
+          if (isOpen) yield* journal.record({ conversation, events: [], ending: { _tag: "Stopped" } })
+          return stopped || isOpen
         }),
         status: (conversation) =>
           Effect.sync(() =>

@@ -12,6 +12,8 @@ export interface Actors<K> {
   readonly tell: (key: K) => Effect.Effect<void>
   /** Interrupts the key's fiber and waits for its end. `false`: it was not at work. */
   readonly stop: (key: K) => Effect.Effect<boolean>
+  /** Interrupts every key's fiber and waits for their ends. */
+  readonly stopAll: Effect.Effect<void>
   readonly isWorking: (key: K) => boolean
   /** Waits until a key, or every key, has no work. */
   readonly settled: (key?: K) => Effect.Effect<void>
@@ -61,6 +63,10 @@ export const make = <K, R>(
           yield* Fiber.interrupt(fiber.value)
           return true
         }),
+      stopAll: Effect.andThen(
+        Effect.sync(() => again.clear()),
+        FiberMap.clear(fibers)
+      ),
       isWorking: (key) => FiberMap.hasUnsafe(fibers, key),
       settled
     }
