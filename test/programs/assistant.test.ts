@@ -20,7 +20,7 @@ const say = Effect.fnUntraced(function* (home: string, ...lines: ReadonlyArray<s
 
 const firstPrompt = "run: echo hello > a.txt && cat a.txt\nread a.txt\n"
 
-describe.concurrent("the assistant at a pipe", () => {
+describe.concurrent("the assistant at a pipe", Program.slow, () => {
   it.live("answers each line, and finds its files again", () =>
     Effect.gen(function* () {
       const home = Program.home()
@@ -151,7 +151,7 @@ describe.concurrent("the assistant at a pipe", () => {
   })
 })
 
-describe.concurrent("what is wrong is said in one line, and nothing is lost:", () => {
+describe.concurrent("what is wrong is said in one line, and nothing is lost:", Program.slow, () => {
   /** Runs into a failure and returns what it says of it. */
   const complaint = Effect.fnUntraced(function* (options: Program.Options) {
     const { code, stderr, stdout } = yield* Program.run({ ...options, input: "run: echo hello\n" })

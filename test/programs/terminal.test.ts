@@ -29,7 +29,7 @@ const from = (lines: ReadonlyArray<string>, start: string) =>
 
 const test = it.live.skipIf(!Program.hasTerminal)
 
-describe.concurrent("the assistant at a terminal", () => {
+describe.concurrent("the assistant at a terminal", Program.slow, () => {
   test("answers, and a reminder stands above the line that is being typed", () =>
     Effect.gen(function* () {
       const terminal = yield* open()

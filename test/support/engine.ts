@@ -21,9 +21,9 @@ const missing: unknown = await Promise.race([
 /** Whether a container engine answers. */
 export const engineAvailable = missing === undefined
 
-/** `describe`, for what runs in containers. */
+/** `describe`, for what runs in containers, which takes its time. */
 export const describeWithEngine = (name: string, body: () => void): void => {
-  if (engineAvailable) return void describe(name, body)
+  if (engineAvailable) return void describe(name, { timeout: 90_000 }, body)
   const why = missing instanceof Error ? missing.message : String(missing)
   if (process.env["CI"] !== undefined) {
     return void describe(name, () => it("needs a container engine", () => Promise.reject(new Error(why))))

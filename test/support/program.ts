@@ -55,7 +55,11 @@ const environment = ({ env, home }: Options): NodeJS.ProcessEnv => ({
   ...env
 })
 
-const patience = "20 seconds"
+/** For a busy machine. */
+const patience = "60 seconds"
+
+/** How long a test may take that starts programs several times. */
+export const slow = { timeout: 90_000 }
 
 /** Follows a child's output, and ends it with the scope. */
 const follow = (child: ChildProcess, onOutput: (text: string) => void, seen: () => string) =>
