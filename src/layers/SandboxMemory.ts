@@ -71,7 +71,7 @@ export const layer = (
             readFile: (path, limit = Infinity) => {
               const content = log.files.get(key(path))
               if (content !== undefined && content.length <= limit) return Effect.succeed(content)
-              const detail = content === undefined ? "no such file" : `is larger than ${limit} bytes`
+              const detail = content === undefined ? "no such file or directory" : `is larger than ${limit} bytes`
               return Effect.fail(new SandboxError({ reason: new FileFailed({ path, detail }) }))
             },
             writeFile: (path, content) => Effect.sync(() => void log.files.set(key(path), content))
