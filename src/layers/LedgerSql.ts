@@ -9,7 +9,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import type * as SqlError from "effect/sql/SqlError"
 import * as Budget from "../services/Budget.ts"
 import { HomeZone } from "../services/HomeZone.ts"
-import { BudgetExceeded, Ledger, LedgerError, type Reservation } from "../services/Ledger.ts"
+import { BudgetExceeded, Ledger, LedgerError, type Reservation, type Spent } from "../services/Ledger.ts"
 import * as ModelInfo from "../services/ModelInfo.ts"
 import { storeFailed } from "./internal/storeFailed.ts"
 
@@ -104,24 +104,13 @@ export const layer: Layer.Layer<Ledger, never, SqlClient.SqlClient> = Layer.effe
           ...(by.sender === undefined ? [] : [sql`sender = ${by.sender}`]),
           sql`at >= ${by.since ?? 0}`
         ]
-        const [row] = yield* sql<{
-          calls: number
-          input: number | null
-          cache_read: number | null
-          cache_write: number | null
-          output: number | null
-          microdollars: number | null
-        }>`SELECT COUNT(*) AS calls, SUM(input_tokens) AS input, SUM(cache_read_tokens) AS cache_read,
-          SUM(cache_write_tokens) AS cache_write, SUM(output_tokens) AS output, SUM(microdollars) AS microdollars
+        const sum = (column: string) => sql.literal(`COALESCE(SUM(${column}), 0)`)
+        const rows = yield* sql<Spent>`SELECT COUNT(*) AS calls, ${sum("input_tokens")} AS "inputTokens",
+          ${sum("cache_read_tokens")} AS "cacheReadTokens", ${sum("cache_write_tokens")} AS "cacheWriteTokens",
+          ${sum("output_tokens")} AS "outputTokens", ${sum("microdollars")} AS microdollars
           FROM calls WHERE ${sql.and(conditions)}`
-        return {
-          calls: row?.calls ?? 0,
-          inputTokens: row?.input ?? 0,
-          cacheReadTokens: row?.cache_read ?? 0,
-          cacheWriteTokens: row?.cache_write ?? 0,
-          outputTokens: row?.output ?? 0,
-          microdollars: row?.microdollars ?? 0
-        }
+        // A sum over no rows is a row.
+        return yield* Effect.orDie(Effect.fromNullishOr(rows[0]))
       }, Effect.mapError(booksFailed))
     })
   })
