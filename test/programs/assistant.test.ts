@@ -32,6 +32,17 @@ describe.concurrent("the assistant at a pipe", Program.slow, () => {
     })
   )
 
+  it.live("does so by npm start, whatever Node the shell has", () =>
+    Effect.gen(function* () {
+      const { code, stderr, stdout } = yield* Program.run({
+        home: Program.home(),
+        command: ["npm", "start", "--silent"],
+        input: firstPrompt
+      })
+      assert.deepStrictEqual([code, stdout], [0, "hello\nhello\n"], stderr)
+    })
+  )
+
   it.live("does so without a container engine too, and says what it has instead", () =>
     Effect.gen(function* () {
       const { code, stderr, stdout } = yield* Program.run({
@@ -136,6 +147,20 @@ describe.concurrent("the assistant at a pipe", Program.slow, () => {
         ])
         const { code, stdout } = yield* Program.run({ home: Program.home(), input })
         assert.deepStrictEqual([code, stdout], [0, "a\ufffd\ufffdb\nc\n"])
+      })
+    )
+
+    it.live("a reader that leaves before the end, which is no reason to leave things half done", () =>
+      Effect.gen(function* () {
+        const home = Program.home()
+        const program = yield* Program.start({ home })
+        yield* program.write("run: echo one\n")
+        yield* program.until(/^one$/m)
+        yield* program.leave
+        yield* program.write("run: echo two\nwrite done.txt: all of it\n")
+        yield* program.end
+        assert.strictEqual((yield* program.ended).code, 0)
+        assert.strictEqual(yield* say(home, "read done.txt"), "all of it\n")
       })
     )
 
@@ -248,7 +273,7 @@ describe.concurrent("what is wrong is said in one line, and nothing is lost:", P
   it.live.skipIf(oldNode === undefined)("an old Node", () =>
     Effect.gen(function* () {
       const home = Program.home()
-      const { code, stderr, stdout } = yield* Program.run({ home, ...(oldNode === undefined ? {} : { node: oldNode }) })
+      const { code, stderr, stdout } = yield* Program.run({ home, command: [oldNode ?? "", Program.bin] })
       assert.deepStrictEqual([code, stdout], [1, ""])
       assert.match(stderr, /^effect-claw needs Node\.js 22\.19 or newer; this is \d+\.\d+\.\d+\.\n$/)
     })

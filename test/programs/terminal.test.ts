@@ -151,6 +151,23 @@ describe.concurrent("the assistant at a terminal", Program.slow, () => {
     }).pipe(Effect.provide(MessagesServer.layer())))
 })
 
+describe("a reply that stalls", Program.slow, () => {
+  test("is stopped by Ctrl-C, its request closed, and the next one comes", () =>
+    Effect.gen(function* () {
+      const server = yield* MessagesServer.MessagesServer
+      const terminal = yield* open({ env: { ANTHROPIC_API_KEY: "sk-ant-test", ANTHROPIC_BASE_URL: server.url } })
+      yield* terminal.write(`tell me a story${enter}`)
+      yield* terminal.see(/\nOnce/)
+      yield* terminal.write(ctrlC)
+      yield* terminal.see(/\nOnce.*\nStopped\.\n›$/)
+      assert.strictEqual(yield* (yield* server.request(1)).ended, "closed by client")
+      yield* terminal.write(`a short one${enter}`)
+      yield* terminal.see(/\n› a short one\nThe end\.\n›$/)
+    }).pipe(
+      Effect.provide(MessagesServer.layer([answer("Once upon a time", { halfway: "stall" }), answer("The end.")]))
+    ))
+})
+
 describeWithEngine("Ctrl-C at a terminal, while a command runs", () => {
   const begin = Effect.fnUntraced(function* (home: string) {
     const terminal = yield* open({ home })

@@ -7,11 +7,12 @@ import type * as Scope from "effect/Scope"
 import { type ChildProcess, execFileSync, spawn } from "node:child_process"
 import { mkdtempSync } from "node:fs"
 import { tmpdir } from "node:os"
-import { join } from "node:path"
+import { delimiter, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { makeScreen } from "./screen.ts"
 
-export const bin = fileURLToPath(new URL("../../bin/effect-claw.js", import.meta.url))
+export const root = fileURLToPath(new URL("../..", import.meta.url))
+export const bin = join(root, "bin/effect-claw.js")
 
 /** A fresh state folder. */
 export const home = () => mkdtempSync(join(tmpdir(), "claw-home-"))
@@ -21,8 +22,8 @@ export interface Options {
   readonly home: string
   readonly args?: ReadonlyArray<string>
   readonly env?: Readonly<Record<string, string>>
-  /** The Node to run on. Default: this one. */
-  readonly node?: string
+  /** What runs it. Default: this Node on the package's command. */
+  readonly command?: readonly [program: string, ...args: ReadonlyArray<string>]
 }
 
 export interface Ended {
@@ -37,6 +38,8 @@ export interface Program {
   readonly write: (text: string | Uint8Array) => Effect.Effect<void>
   /** Closes its stdin. */
   readonly end: Effect.Effect<void>
+  /** Reads its stdout no more. */
+  readonly leave: Effect.Effect<void>
   readonly kill: (signal: NodeJS.Signals) => Effect.Effect<void>
   /** Waits until what it wrote, to stdout or stderr, matches. */
   readonly until: (pattern: RegExp) => Effect.Effect<void>
@@ -45,7 +48,11 @@ export interface Program {
 
 /** Nothing of this environment that could lead a program elsewhere. */
 const environment = ({ env, home }: Options): NodeJS.ProcessEnv => ({
-  PATH: process.env["PATH"],
+  // As a person's shell has it, who may well have an older Node.
+  PATH: (process.env["PATH"] ?? "")
+    .split(delimiter)
+    .filter((folder) => !folder.includes("node_modules"))
+    .join(delimiter),
   ...(process.env["DOCKER_HOST"] === undefined ? {} : { DOCKER_HOST: process.env["DOCKER_HOST"] }),
   HOME: home,
   LANG: "C.UTF-8",
@@ -114,6 +121,7 @@ const follow = (child: ChildProcess, onOutput: (text: string) => void, seen: () 
     const program: Program = {
       write: (text) => Effect.sync(() => void child.stdin?.write(text)),
       end: Effect.sync(() => void child.stdin?.end()),
+      leave: Effect.sync(() => void child.stdout?.destroy()),
       kill: (signal) => Effect.sync(() => void child.kill(signal)),
       until: (pattern) =>
         when(String(pattern), () => (pattern.test(output.stdout) || pattern.test(output.stderr) ? true : undefined)),
@@ -125,7 +133,8 @@ const follow = (child: ChildProcess, onOutput: (text: string) => void, seen: () 
 /** Starts the program with its stdin piped. */
 export const start = (options: Options): Effect.Effect<Program, never, Scope.Scope> =>
   Effect.suspend(() => {
-    const child = spawn(options.node ?? process.execPath, [bin, ...(options.args ?? [])], { env: environment(options) })
+    const [command, ...first] = options.command ?? [process.execPath, bin]
+    const child = spawn(command, [...first, ...(options.args ?? [])], { cwd: root, env: environment(options) })
     let all = ""
     const followed = follow(
       child,
