@@ -39,7 +39,9 @@ export interface Options extends Pick<SqliteClient.SqliteClientConfig, "synchron
   readonly directory: string
 }
 
-const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))
+/** What went wrong at the bottom of it. */
+const messageOf = (cause: unknown): string =>
+  cause instanceof Error ? (cause.cause instanceof Error ? messageOf(cause.cause) : cause.message) : String(cause)
 
 const claim = Effect.fnUntraced(function* (folder: string) {
   const refuse = (cause: unknown) =>
@@ -100,7 +102,7 @@ export const layer = (options: Options): Layer.Layer<SqlClient.SqlClient, Databa
         new DatabaseError({
           folder,
           reason: new Unreadable({
-            detail: `claw.db cannot be read (${messageOf(error.cause ?? error)}); restore a backup of it, or move it away to begin anew`
+            detail: `claw.db cannot be read (${messageOf(error)}); restore a backup of it, or move it away to begin anew`
           })
         })
       )
