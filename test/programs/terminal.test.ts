@@ -107,6 +107,16 @@ describe.concurrent("the assistant at a terminal", Program.slow, () => {
       assert.notInclude(lines.at(-1), "›", "no prompt is left behind")
     }))
 
+  test("what a command prints controls no terminal", () =>
+    Effect.gen(function* () {
+      const terminal = yield* open()
+      const before = yield* terminal.lines
+      yield* terminal.write(`run: printf 'a\\033[2J\\033[1;1Hb\\033]0;title\\007\\rc'${enter}`)
+      const seen = yield* terminal.see(/\na[^]*c\n›$/)
+      assert.deepStrictEqual(seen.slice(0, before.length - 1), before.slice(0, -1))
+      assert.deepStrictEqual(seen.slice(-2), ["a[2J[1;1Hb]0;titlec", "›"])
+    }))
+
   test("Ctrl-D leaves", () =>
     Effect.gen(function* () {
       const terminal = yield* open()

@@ -8,6 +8,9 @@ import * as readline from "node:readline"
 import { Writable } from "node:stream"
 import type { ReadStream, WriteStream } from "node:tty"
 
+/** Without control characters: what others wrote moves no cursor, clears no screen and sets no title. */
+const printable = (text: string): string => text.replace(/(?![\n\t])\p{Cc}/gu, "")
+
 const frames = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"]
 
 export interface Screen {
@@ -68,7 +71,7 @@ export const make = (input: ReadStream, output: WriteStream, events: Events): Sc
   }
   const write = (text: string) => {
     eraseSpinner()
-    output.write(text)
+    output.write(printable(text))
     if (text !== "") atLineStart = text.endsWith("\n")
   }
   const endLine = () => {
@@ -126,7 +129,10 @@ export const make = (input: ReadStream, output: WriteStream, events: Events): Sc
       endLine()
       readline.cursorTo(output, 0)
       readline.clearLine(output, 0)
-      const text = `${frames[frame++ % frames.length]} ${label}`.slice(0, Math.max(10, (output.columns ?? 80) - 1))
+      const text = `${frames[frame++ % frames.length]} ${printable(label)}`.slice(
+        0,
+        Math.max(10, (output.columns ?? 80) - 1)
+      )
       output.write(text)
       spinning = true
     },
