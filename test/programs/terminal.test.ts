@@ -149,15 +149,18 @@ describe.concurrent("the assistant at a terminal", Program.slow, () => {
   test("a reply that is cut off in the middle is marked, and written anew", () =>
     Effect.gen(function* () {
       const server = yield* MessagesServer.MessagesServer
-      yield* server.script(answer("Once upon a time", { halfway: "cut" }), answer("Once upon a time."))
+      const seen = yield* Deferred.make<"cut">()
+      yield* server.script(answer("Once upon a time", { halfway: Deferred.await(seen) }), answer("Once upon a time."))
       const terminal = yield* open({ env: { ANTHROPIC_API_KEY: "sk-ant-test", ANTHROPIC_BASE_URL: server.url } })
       yield* terminal.write(`tell me a story${enter}`)
-      const seen = from(yield* terminal.see(/Once upon a time\.\n›$/), "› tell")
+      yield* terminal.see(/\nOnce/)
+      yield* Deferred.succeed(seen, "cut")
+      const told = from(yield* terminal.see(/Once upon a time\.\n›$/), "› tell")
       assert.lengthOf(
-        seen.filter((line) => line === "Once upon a time."),
+        told.filter((line) => line === "Once upon a time."),
         1
       )
-      assert.match(seen[1] ?? "", /^Once.* …$/)
+      assert.match(told[1] ?? "", /^Once.* …$/)
     }).pipe(Effect.provide(MessagesServer.layer())))
 })
 

@@ -40,8 +40,8 @@ export type Halfway =
   /** Only pings come, this many, before it goes on. */
   | { readonly pings: number; readonly every: Duration.Input }
   | { readonly error: string }
-  /** It goes on when this is done. */
-  | Effect.Effect<void>
+  /** It goes on when this is done, or is cut then. */
+  | Effect.Effect<void | "cut">
 
 export interface AnswerOptions {
   /** Default: `tool_use` if there is a call, else `end_turn`. */
@@ -398,8 +398,9 @@ const stream = Effect.fnUntraced(function* (
       if (ordinal === middle && halfway !== undefined) {
         if (halfway === "cut") return true
         if (halfway === "stall") return yield* Effect.never
-        if (Effect.isEffect(halfway)) yield* halfway
-        else if ("pings" in halfway) {
+        if (Effect.isEffect(halfway)) {
+          if ((yield* halfway) === "cut") return true
+        } else if ("pings" in halfway) {
           yield* Effect.repeat(Effect.delay(send("ping"), halfway.every), { times: halfway.pings - 1 })
         } else {
           yield* send("error", { error: { type: halfway.error, message: "scripted" } })
