@@ -36,6 +36,9 @@ export interface Sent extends OutboundPart {
   readonly chat: ChatId
 }
 
+/** Message ids differ between channels, or a claw that starts again would take a new message for one it has. */
+let channelsMade = 0
+
 /** The other end of the channel. */
 export class ChannelMemory extends Context.Service<
   ChannelMemory,
@@ -78,6 +81,7 @@ export const layer = (options: Options = {}): Layer.Layer<ChannelMemory, Channel
       const inbound = yield* Queue.unbounded<InboundDelivery, Cause.Done>()
       const sent = yield* SubscriptionRef.make<ReadonlyArray<Sent>>([])
       const events: Array<{ readonly chat: ChatId; readonly event: TurnEvent }> = []
+      const made = ++channelsMade
       let messages = 0
 
       yield* channels.register({
@@ -98,7 +102,7 @@ export const layer = (options: Options = {}): Layer.Layer<ChannelMemory, Channel
       return ChannelMemory.of({
         say: Effect.fn("ChannelMemory.say")(function* (message) {
           const said = typeof message === "string" ? { text: message } : message
-          const { chat = "chat", id = `m${++messages}`, sender = owner, text, ...rest } = said
+          const { chat = "chat", id = `${made}.${++messages}`, sender = owner, text, ...rest } = said
           const acknowledged = yield* Queue.make<void>()
           yield* Queue.offer(inbound, {
             message: {

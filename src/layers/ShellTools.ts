@@ -161,7 +161,8 @@ export const ShellTools = withHandlers(
           within
         ),
       search_files: ({ path: folder = ".", pattern }) =>
-        exec({ run: ["rg", "--line-number", "--max-count=50", "-e", pattern, "--", folder] }).pipe(
+        // The virtual shell's `rg` knows no `--`.
+        exec({ run: ["rg", "--line-number", "--max-count=50", "-e", pattern, folder.replace(/^-/, "./-")] }).pipe(
           Effect.map((result) =>
             result.code === 1 && result.stderr === "" ? "[nothing found]" : report(result, "2m")
           ),
