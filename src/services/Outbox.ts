@@ -28,15 +28,11 @@ export class Outbox extends Context.Service<
 /** Delays of a channel's retries: from half a second, doubling to five minutes, jittered; longer when the channel says. */
 const delays = Schedule.min([Schedule.exponential("500 millis"), Schedule.spaced("5 minutes")]).pipe(
   Schedule.jittered,
-  Schedule.setInputType<ChannelError | JournalError>(),
+  Schedule.setInputType<ChannelError>(),
   Schedule.modifyDelay(({ duration, input }) =>
-    Effect.succeed(
-      input._tag === "ChannelError" && input.reason._tag === "RateLimited"
-        ? Duration.max(duration, input.reason.retryAfter)
-        : duration
-    )
+    Effect.succeed(input.reason._tag === "RateLimited" ? Duration.max(duration, input.reason.retryAfter) : duration)
   ),
-  Schedule.while(({ input }) => input._tag === "ChannelError" && input.isRetryable)
+  Schedule.while(({ input }) => input.isRetryable)
 )
 
 /**
@@ -51,21 +47,30 @@ export const layer: Layer.Layer<Outbox, JournalError, Journal | Channels> = Laye
     const journal = yield* Journal
     const channels = yield* Channels
 
-    const deliver = Effect.fn("Outbox.deliver")(function* (channel: Channel, output: PendingOutput) {
-      const outcome = yield* channel.send(chatOf(output.conversation), { id: output.id, text: output.text }).pipe(
-        Effect.tapError((error) =>
-          error.isRetryable
-            ? Effect.andThen(Effect.logWarning(error.message), journal.settle(output.id, "retry"))
-            : Effect.void
-        ),
-        Effect.retry(delays),
-        Effect.as("sent" as const),
-        Effect.catchTag("ChannelError", (error) =>
-          Effect.as(Effect.logError(`an output could not be sent: ${error.message}`), "failed" as const)
+    const deliver = Effect.fn("Outbox.deliver")((channel: Channel, output: PendingOutput) =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.suspend(() => channel.send(chatOf(output.conversation), { id: output.id, text: output.text })).pipe(
+          Effect.tapError((error) =>
+            error.isRetryable
+              ? Effect.andThen(Effect.logWarning(error.message), Effect.ignore(journal.settle(output.id, "retry")))
+              : Effect.void
+          ),
+          Effect.retry(delays),
+          Effect.as("sent" as const),
+          Effect.catch((error) =>
+            Effect.as(Effect.logError(`an output could not be sent: ${error.message}`), "failed" as const)
+          ),
+          restore,
+          // Once it is accepted it is not sent again: a claw that ends records it first, a store that fails is waited for.
+          Effect.flatMap((outcome) => {
+            const settle = journal.settle(output.id, outcome)
+            return Effect.catch(settle, (error) =>
+              restore(Effect.andThen(Effect.logError(error.message), Effect.retry(settle, patience)))
+            )
+          })
         )
       )
-      yield* journal.settle(output.id, outcome)
-    })
+    )
 
     const sendAll = (conversation: ConversationId) => (channel: Channel) =>
       journal.outbox(conversation).pipe(

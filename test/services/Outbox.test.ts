@@ -2,9 +2,10 @@ import { assert, describe, it } from "@effect/vitest"
 import * as ChannelMemory from "effect-claw/layers/ChannelMemory"
 import * as JournalSql from "effect-claw/layers/JournalSql"
 import * as Channel from "effect-claw/services/Channel"
-import { Journal } from "effect-claw/services/Journal"
+import { Journal, JournalError } from "effect-claw/services/Journal"
 import { AgentName, ChannelName, ConversationId, OutputId, text } from "effect-claw/services/Message"
 import * as Outbox from "effect-claw/services/Outbox"
+import { StoreFailed } from "effect-claw/services/StoreFailed"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -211,6 +212,51 @@ describe("Outbox", () => {
       }).pipe(Effect.provide(Layer.fresh(parts())))
     }).pipe(Effect.provide(store))
   )
+
+  it.effect("what was accepted is not sent again while its record cannot be kept", () => {
+    const attempts: Array<string> = []
+    return Effect.gen(function* () {
+      const journal = yield* Journal
+      let broken = true
+      const full = new JournalError({ operation: "settle", reason: new StoreFailed({ detail: "full", cause: "full" }) })
+      const breaking = Layer.succeed(Journal, {
+        ...journal,
+        settle: (...of) => Effect.suspend(() => (broken ? Effect.fail(full) : journal.settle(...of)))
+      })
+      yield* Effect.gen(function* () {
+        yield* put("a", "1", "2")
+        yield* TestClock.adjust("1 minute")
+        assert.deepStrictEqual(attempts, ["1"])
+        broken = false
+        yield* TestClock.adjust("1 minute")
+        assert.deepStrictEqual(attempts, ["1", "2"])
+        assert.deepStrictEqual(yield* unsent, [])
+      }).pipe(
+        Effect.provide(
+          Layer.provideMerge(
+            parts(({ text }) => Effect.sync(() => void attempts.push(text))),
+            breaking
+          )
+        )
+      )
+    }).pipe(Effect.provide(store))
+  })
+
+  it.effect("a claw that ends records what has just been accepted", () => {
+    const attempts: Array<string> = []
+    const counting = parts(({ text }) => Effect.sync(() => void attempts.push(text)))
+    return Effect.gen(function* () {
+      for (const text of ["1", "2", "3", "4"]) {
+        const conversation = yield* record("a", text)
+        yield* Effect.gen(function* () {
+          yield* Outbox.Outbox.use((outbox) => outbox.flush(conversation))
+          yield* ChannelMemory.ChannelMemory.use((channel) => channel.awaitSent(1))
+        }).pipe(Effect.provide(Layer.fresh(counting)))
+      }
+      assert.deepStrictEqual(attempts, ["1", "2", "3", "4"])
+      assert.deepStrictEqual(yield* unsent, [])
+    }).pipe(Effect.provide(store))
+  })
 
   it.effect("stopped between a send and its record, it sends again, with the same id", () => {
     const ids: Array<OutputId> = []
