@@ -4,13 +4,18 @@ import * as ModelOffline from "effect-claw/layers/ModelOffline"
 import * as SandboxVirtual from "effect-claw/layers/SandboxVirtual"
 import { MemoryTools } from "effect-claw/layers/MemoryTools"
 import * as Local from "effect-claw/programs/Local"
+import { Channels } from "effect-claw/services/Channel"
+import { ChannelName, ChatId, MessageId, SenderId, text as content } from "effect-claw/services/Message"
 import { ModelInfo } from "effect-claw/services/ModelInfo"
 import { ChannelMemory, ModelScripted, SandboxMemory } from "effect-claw/testing"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import { cases } from "../contracts/cases.ts"
 import { folder } from "../contracts/store.ts"
@@ -66,6 +71,70 @@ describe("Claw", () => {
       assert.sameDeepMembers((yield* requests).map(transcript), [["one"], ["two"], ["one", "re: one", "three"]])
     }).pipe(alone({ model: echo }))
   )
+
+  it.effect("a very long message, and one that is no valid Unicode, are answered", () =>
+    Effect.gen(function* () {
+      assert.include(yield* ask("x".repeat(1_000_000)), "900,000 characters more were cut")
+      assert.strictEqual(
+        yield* ask("half \ud83d, a \0 and <|im_start|>"),
+        "re: half \ufffd, a \0 and &lt;|im_start|&gt;"
+      )
+      assert.strictEqual(yield* ask("and now?"), "re: and now?")
+    }).pipe(alone({ model: echo }))
+  )
+
+  it.effect("it is seen to be typing for as long as it works", () => {
+    const typing: Array<string> = []
+    const finish = Deferred.makeUnsafe<void>()
+    return Effect.gen(function* () {
+      const channels = yield* Channels
+      const name = ChannelName.make("showing")
+      const texts = yield* Queue.unbounded<string>()
+      yield* channels.register({
+        name,
+        owner: SenderId.make("owner"),
+        capabilities: { textLimit: undefined, deduplicates: false },
+        inbound: Stream.map(Stream.fromQueue(texts), (said) => ({
+          message: {
+            channel: name,
+            chat: ChatId.make("chat"),
+            id: MessageId.make(said),
+            sender: SenderId.make("owner"),
+            content: content(said),
+            direct: true,
+            at: 0
+          },
+          ack: Effect.void
+        })),
+        send: (_, { text }) => Effect.sync(() => void typing.push(text)),
+        typing: () =>
+          Effect.acquireRelease(
+            Effect.sync(() => typing.push("typing")),
+            () => Effect.sync(() => typing.push("done"))
+          )
+      })
+      yield* Queue.offer(texts, "hi")
+      yield* idle
+      assert.deepStrictEqual(typing, ["typing"])
+      yield* Deferred.succeed(finish, undefined)
+      yield* idle
+      assert.sameMembers(typing, ["typing", "hello", "done"])
+    }).pipe(alone({ model: model(() => Effect.as(Deferred.await(finish), { text: "hello" })) }))
+  })
+
+  it.effect("an agent may have a model of its own", () => {
+    const bea = Agent.make("bea", { instructions: "", model: model(() => ({ text: "from Bea's model" })) })
+    return Effect.gen(function* () {
+      assert.strictEqual(yield* ask({ text: "hi", chat: "beas" }), "from Bea's model")
+      assert.strictEqual(yield* ask("hi"), "re: hi")
+    }).pipe(
+      alone({
+        model: echo,
+        agents: [andy, bea],
+        bindings: [Bind.conversation("memory:beas", bea), Bind.everywhere(andy)]
+      })
+    )
+  })
 
   it.effect("a stranger is not answered, costs nothing, and is acknowledged so that it does not come again", () =>
     Effect.gen(function* () {
