@@ -7,6 +7,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
+import * as Random from "effect/Random"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { type ChannelError, Channels, type InboundDelivery } from "../services/Channel.ts"
@@ -35,9 +36,6 @@ export interface Said extends Partial<
 export interface Sent extends OutboundPart {
   readonly chat: ChatId
 }
-
-/** Message ids differ between channels, or a claw that starts again would take a new message for one it has. */
-let channelsMade = 0
 
 /** The other end of the channel. */
 export class ChannelMemory extends Context.Service<
@@ -81,7 +79,8 @@ export const layer = (options: Options = {}): Layer.Layer<ChannelMemory, Channel
       const inbound = yield* Queue.unbounded<InboundDelivery, Cause.Done>()
       const sent = yield* SubscriptionRef.make<ReadonlyArray<Sent>>([])
       const events: Array<{ readonly chat: ChatId; readonly event: TurnEvent }> = []
-      const made = ++channelsMade
+      // Ids differ between channels, or a claw that starts again would take a new message for one it has.
+      const made = (yield* Random.nextInt).toString(36)
       let messages = 0
 
       yield* channels.register({
