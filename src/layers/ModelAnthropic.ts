@@ -1,8 +1,9 @@
 /**
  * Claude, by Anthropic's Messages API and its own SDK.
  *
- * Answers are streamed. Instructions, tools and the conversation so far are marked for the provider's prompt cache. The
- * SDK's own retries are off: whoever calls retries, and is told what for and how long to wait.
+ * Answers are streamed. Instructions, tools and the conversation so far are marked for the provider's prompt cache.
+ * Thoughts go back as they came, as long as they hold. The SDK's own retries are off: whoever calls retries, and is told
+ * what for and how long to wait.
  */
 import type AnthropicClient from "@anthropic-ai/sdk"
 import * as AiError from "effect/ai/AiError"
@@ -112,7 +113,7 @@ const networkError = (description: string) =>
   new AiError.NetworkError({ reason: "TransportError", method: "POST", url: "/v1/messages", description })
 
 const isThoughtRefused = ({ reason }: AiError.AiError): boolean =>
-  reason._tag === "InvalidRequestError" && /`signature` in `thinking`/.test(reason.description ?? "")
+  reason._tag === "InvalidRequestError" && /thinking` block/.test(reason.description ?? "")
 
 const fail = (reason: AiError.AiErrorReason): AiError.AiError =>
   AiError.make({ module: "ModelAnthropic", method: "streamText", reason })

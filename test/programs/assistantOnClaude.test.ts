@@ -37,7 +37,7 @@ const conversation = "run: echo hello > a.txt && cat a.txt\nread a.txt\n"
 describe.concurrent("the assistant on Claude", Program.slow, () => {
   it.live("answers each line from its sandbox, twice, and goes on where it was", () =>
     Effect.gen(function* () {
-      const home = Program.home()
+      const home = yield* Program.home
       for (const _ of [1, 2]) {
         const { code, stderr, stdout } = yield* run(home, conversation)
         assert.deepStrictEqual([code, stdout], [0, "hello\nhello\n"])
@@ -59,7 +59,7 @@ describe.concurrent("the assistant on Claude", Program.slow, () => {
 
   it.live("gets through whatever the network and the provider do", () =>
     Effect.gen(function* () {
-      const { code, stdout } = yield* run(Program.home(), "one\ntwo\nthree\nfour\nfive\nsix\n", {
+      const { code, stdout } = yield* run(yield* Program.home, "one\ntwo\nthree\nfour\nfive\nsix\n", {
         NODE_OPTIONS: `--import=${fileURLToPath(new URL("../support/hurry.mjs", import.meta.url))}`
       })
       assert.deepStrictEqual([code, stdout], [0, "one!\ntwo!\nthree!\nfour!\nfive!\n42\n"])
@@ -91,7 +91,7 @@ describe.concurrent("the assistant on Claude", Program.slow, () => {
 
   it.live("a wrong key is said to be one, and what was asked is not lost", () =>
     Effect.gen(function* () {
-      const home = Program.home()
+      const home = yield* Program.home
       const wrong = yield* run(home, "remember the milk\n", { ANTHROPIC_API_KEY: "sk-ant-wrong" })
       assert.strictEqual(wrong.code, 0)
       assert.match(wrong.stdout, /^The model's provider refused the API key\. .*ANTHROPIC_API_KEY\.\n$/)
@@ -104,7 +104,7 @@ describe.concurrent("the assistant on Claude", Program.slow, () => {
 
   it.live("so is an unknown model", () =>
     Effect.gen(function* () {
-      const home = Program.home()
+      const home = yield* Program.home
       const wrong = yield* run(home, "remember the milk\n", { CLAW_MODEL: "claude-none" })
       assert.strictEqual(wrong.code, 0)
       assert.match(wrong.stdout, /^The provider knows no model named "claude-none"\. .*CLAW_MODEL\.\n$/)
@@ -114,7 +114,7 @@ describe.concurrent("the assistant on Claude", Program.slow, () => {
 
   it.live("an empty key is none", () =>
     Effect.gen(function* () {
-      const { stderr, stdout } = yield* run(Program.home(), "run: echo hello\n", { ANTHROPIC_API_KEY: "" })
+      const { stderr, stdout } = yield* run(yield* Program.home, "run: echo hello\n", { ANTHROPIC_API_KEY: "" })
       assert.strictEqual(stdout, "hello\n")
       assert.match(stderr, /^A rule-following stand-in/)
     }).pipe(Effect.provide(MessagesServer.layer()))
@@ -122,7 +122,7 @@ describe.concurrent("the assistant on Claude", Program.slow, () => {
 
   it.live("a server that is not there is said to be out of reach", () =>
     Effect.gen(function* () {
-      const { code, stdout } = yield* run(Program.home(), "hello\n", { ANTHROPIC_BASE_URL: "http://127.0.0.1:1" })
+      const { code, stdout } = yield* run(yield* Program.home, "hello\n", { ANTHROPIC_BASE_URL: "http://127.0.0.1:1" })
       assert.deepStrictEqual(
         [code, stdout],
         [0, "I cannot reach the model right now. I kept your message; write again in a while and I will go on.\n"]
@@ -132,7 +132,7 @@ describe.concurrent("the assistant on Claude", Program.slow, () => {
 
   it.live("a message of a megabyte, with letters of every size, is cut to what a model can read", () =>
     Effect.gen(function* () {
-      const home = Program.home()
+      const home = yield* Program.home
       const { code, stdout } = yield* run(home, `a${"😀é€".repeat(120_000)}\nand now?\n`)
       assert.deepStrictEqual([code, stdout], [0, "Tell me more.\nTell me more.\n"])
       const { requests } = yield* MessagesServer.MessagesServer
@@ -145,7 +145,7 @@ describe.concurrent("the assistant on Claude", Program.slow, () => {
 
   it.live("told to end while it is being answered, it closes the request, and answers once at the next start", () =>
     Effect.gen(function* () {
-      const home = Program.home()
+      const home = yield* Program.home
       const server = yield* MessagesServer.MessagesServer
       const program = yield* Program.start({
         home,

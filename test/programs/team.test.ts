@@ -56,7 +56,7 @@ const came = (name: string, isError: boolean) =>
 describeWithEngine("the team", () => {
   it.live("works in two containers at the same time, and none does what only another may", () =>
     Effect.gen(function* () {
-      const home = Program.home()
+      const home = yield* Program.home
       const server = yield* MessagesServer.MessagesServer
       const program = yield* Program.start({
         home,
@@ -92,7 +92,7 @@ describeWithEngine("the team", () => {
 describe("the team without a key", Program.slow, () => {
   it.live("answers by the stand-in's rules, each question anew", () =>
     Effect.gen(function* () {
-      const home = Program.home()
+      const home = yield* Program.home
       for (const _ of [1, 2]) {
         const { code, stdout } = yield* Program.run({ home, args: ["team", "ask researcher and coder: list files"] })
         assert.deepStrictEqual([code, stdout], [0, "## researcher\n[no output]\n\n## coder\n[no output]\n"])

@@ -18,7 +18,7 @@ const prompt = /(^|\n)›$/
 
 /** Starts it, and waits until it has said what it has to say, and shows its prompt. */
 const open = Effect.fnUntraced(function* (options: Partial<Program.Options> = {}) {
-  const terminal = yield* Program.startAtTerminal({ home: Program.home(), ...options })
+  const terminal = yield* Program.startAtTerminal({ home: yield* Program.home, ...options })
   yield* terminal.see(/commands run in [^]*\n›$/)
   return terminal
 })
@@ -197,7 +197,7 @@ describeWithEngine("Ctrl-C at a terminal, while a command runs", () => {
 
   test("stops the turn, and the prompt comes back", () =>
     Effect.gen(function* () {
-      const terminal = yield* begin(Program.home())
+      const terminal = yield* begin(yield* Program.home)
       const asked = yield* Clock.currentTimeMillis
       yield* terminal.write(ctrlC)
       yield* terminal.see(/\nStopped\.\n›$/)
@@ -208,7 +208,7 @@ describeWithEngine("Ctrl-C at a terminal, while a command runs", () => {
 
   test("twice leaves, and nothing of it is left", () =>
     Effect.gen(function* () {
-      const home = Program.home()
+      const home = yield* Program.home
       const terminal = yield* begin(home)
       assert.lengthOf(yield* Effect.promise(() => containersOn(home)), 1)
       const asked = yield* Clock.currentTimeMillis

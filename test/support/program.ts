@@ -5,7 +5,7 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { type ChildProcess, execFileSync, spawn } from "node:child_process"
-import { mkdtempSync } from "node:fs"
+import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { delimiter, join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -14,8 +14,11 @@ import { makeScreen } from "./screen.ts"
 export const root = fileURLToPath(new URL("../..", import.meta.url))
 export const bin = join(root, "bin/effect-claw.js")
 
-/** A fresh state folder. */
-export const home = () => mkdtempSync(join(tmpdir(), "claw-home-"))
+/** A fresh state folder, until the end of the test. */
+export const home = Effect.acquireRelease(
+  Effect.sync(() => mkdtempSync(join(tmpdir(), "claw-home-"))),
+  (folder) => Effect.sync(() => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }))
+)
 
 export interface Options {
   /** The state folder. */
