@@ -210,8 +210,11 @@ describe("the package", () => {
 })
 
 describe("the core", () => {
-  const doubles = new Set([
+  // What no claw at work runs: the doubles for tests, and the stand-in for a model.
+  const standIns = new Set([
     "src/testing.ts",
+    "src/layers/ModelOffline.ts",
+    "src/layers/internal/replies.ts",
     "src/layers/ChannelMemory.ts",
     "src/layers/ModelScripted.ts",
     "src/layers/SandboxMemory.ts"
@@ -222,7 +225,7 @@ describe("the core", () => {
   it(`is small enough to read: at most ${most.toLocaleString("en-US")} lines of code, imports aside`, () => {
     const sizes = new Map<string, number>()
     for (const file of sources) {
-      if (doubles.has(file)) continue
+      if (standIns.has(file)) continue
       const room = posix.dirname(file)
       const code = codeOf(file).join("\n").replace(imports, "").split("\n")
       sizes.set(room, (sizes.get(room) ?? 0) + code.filter((line) => line !== "").length)

@@ -12,13 +12,15 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import type { Any as AnyAgent, Ready } from "./Agent.ts"
+import { Channels } from "./Channel.ts"
 import { HomeZone } from "./HomeZone.ts"
 import * as ModelCall from "./internal/ModelCall.ts"
 import { Journal, JournalError } from "./Journal.ts"
 import { Ledger, type LedgerError } from "./Ledger.ts"
-import { type AgentName, type ConversationId, isChild, OutputId } from "./Message.ts"
+import { type AgentName, channelOf, type ConversationId, isChild, OutputId } from "./Message.ts"
 import { ModelInfo } from "./ModelInfo.ts"
 import { Outbox } from "./Outbox.ts"
+import * as Reply from "./Reply.ts"
 import * as Rights from "./Rights.ts"
 import { ToolGuard } from "./ToolGuard.ts"
 import * as Transcript from "./Transcript.ts"
@@ -45,17 +47,18 @@ const callsAtOnce = 8
 /**
  * The runtime over a set of agents.
  *
- * Provides `AgentRuntime`; requires `Journal`, `Ledger`, `Outbox` and `ToolGuard`. Holds nothing to release.
+ * Provides `AgentRuntime`; requires `Journal`, `Ledger`, `Outbox`, `Channels` and `ToolGuard`. Holds nothing to release.
  */
 export const layer = (
   agents: ReadonlyMap<AgentName, Ready>
-): Layer.Layer<AgentRuntime, never, Journal | Ledger | Outbox | ToolGuard> =>
+): Layer.Layer<AgentRuntime, never, Journal | Ledger | Outbox | Channels | ToolGuard> =>
   Layer.effect(
     AgentRuntime,
     Effect.gen(function* () {
       const journal = yield* Journal
       const ledger = yield* Ledger
       const outbox = yield* Outbox
+      const channels = yield* Channels
       const guard = yield* ToolGuard
       const clock = Transcript.clockIn(yield* HomeZone)
 
@@ -66,6 +69,10 @@ export const layer = (
       ) {
         const { agent } = ready
         const model = Context.get(ready.model, ModelInfo)
+        const textLimit = yield* channels.get(channelOf(conversation)).pipe(
+          Effect.map(({ capabilities }) => capabilities.textLimit ?? Infinity),
+          Effect.orElseSucceed(() => Infinity)
+        )
         const entries: Array<Turn.Entry> = []
         const outputs: Array<OutputId> = []
         const read = Effect.map(
@@ -84,7 +91,12 @@ export const layer = (
         }) {
           const { booking = Effect.void, ending, events = [], output, text, turn } = step
           // What a child says is read by its parent.
-          const said = text.trim() === "" || isChild(conversation) ? [] : [{ id: output, text }]
+          const said = isChild(conversation)
+            ? []
+            : Reply.split(Reply.shown(text), textLimit).map((piece, index) => ({
+                id: index === 0 ? output : OutputId.make(`${output}.${index}`),
+                text: piece
+              }))
           const ended = yield* journal.atomically(
             Effect.andThen(booking, journal.record({ conversation, events, outputs: said, ending }))
           )

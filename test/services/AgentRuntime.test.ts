@@ -5,6 +5,7 @@ import * as ModelScripted from "effect-claw/layers/ModelScripted"
 import * as Agent from "effect-claw/services/Agent"
 import * as AgentRuntime from "effect-claw/services/AgentRuntime"
 import { CurrentTurn } from "effect-claw/services/CurrentTurn"
+import * as Channel from "effect-claw/services/Channel"
 import { Journal } from "effect-claw/services/Journal"
 import { Ledger } from "effect-claw/services/Ledger"
 import { AgentName, ConversationId, Sender, text } from "effect-claw/services/Message"
@@ -67,6 +68,7 @@ const runtime = (agent: Andy, model: Model) =>
   Layer.unwrap(Effect.map(Agent.ready([agent]), AgentRuntime.layer)).pipe(
     Layer.provide(ToolGuard.layer),
     Layer.provide(Layer.succeed(Outbox, { flush: () => Effect.void, settled: Effect.void })),
+    Layer.provide(Channel.layer),
     Layer.provideMerge(model)
   )
 

@@ -1,0 +1,74 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Reply from "effect-claw/services/Reply"
+import * as Schema from "effect/Schema"
+import splitting from "../cases/splitting.json" with { type: "json" }
+
+describe("what a chat is shown", () => {
+  const cases: ReadonlyArray<readonly [name: string, text: string, shown: string]> = [
+    ["internal is dropped", "<internal>x\ny</internal> ok", "ok"],
+    ["only internal is nothing", "<internal>thinking</internal>", ""],
+    ["a stray end is dropped", "answer</think>", "answer"],
+    ["a tag in code is kept", "strip `<think>` tags", "strip `<think>` tags"],
+    ["a block in a fence is kept", "```\n<think>a</think>\n```", "```\n<think>a</think>\n```"],
+    ["a longer tag is kept", "<thinker> is a statue", "<thinker> is a statue"],
+    ["white space is nothing", "  \n ", ""]
+  ]
+  for (const [name, text, expected] of cases) it(name, () => assert.strictEqual(Reply.shown(text), expected))
+})
+
+/** The pieces' text without fences, white space and what was put in. */
+const bare = (text: string) => text.replace(/^ {0,3}(```|~~~).*$/gm, "").replace(/\s+/g, "")
+
+describe("a long reply is cut", () => {
+  for (const { expect, input, name } of splitting.cases) {
+    it(name, () => {
+      const { text: given } = input
+      const text =
+        typeof given === "string"
+          ? given
+          : `${given.prefix ?? ""}${given.repeat.repeat(given.times)}${given.suffix ?? ""}`
+      const pieces = Reply.split(text, input.limit)
+      if (expect.chunks !== undefined) assert.strictEqual(pieces.length, expect.chunks)
+      if (expect.firstEndsWith !== undefined) assert.isTrue(pieces[0]?.endsWith(expect.firstEndsWith))
+      if (expect.secondStartsWith !== undefined) assert.isTrue(pieces[1]?.startsWith(expect.secondStartsWith))
+      if (expect.equals !== undefined) assert.deepStrictEqual(pieces, expect.equals)
+      assert.strictEqual(bare(pieces.join("\n")), bare(text))
+      const whole = new Set(Array.from(new Intl.Segmenter().segment(text), ({ segment }) => segment))
+      for (const piece of pieces) {
+        assert.isAtMost(piece.length, input.limit)
+        assert.notStrictEqual(piece.trim(), "")
+        if (expect.graphemesIntact === true) {
+          for (const { segment } of new Intl.Segmenter().segment(piece)) assert.isTrue(whole.has(segment))
+        }
+      }
+    })
+  }
+
+  const words = Schema.Array(
+    Schema.Literals([
+      "word ",
+      "a. ",
+      "\n",
+      "\n\n",
+      "\n```ts\n",
+      "\n```\n",
+
+      "👨‍👩‍👧‍👦",
+      "世",
+      "é",
+      "x".repeat(30),
+      "  indent\n"
+    ])
+  )
+  it.prop("whatever it is, nothing is lost and every piece fits", [words], ([parts]) => {
+    const text = parts.join("")
+    for (const limit of [48, 100, 4096]) {
+      const pieces = Reply.split(text, limit)
+      for (const piece of pieces) {
+        assert.isAtMost(piece.length, limit)
+        assert.isTrue(piece.isWellFormed())
+      }
+      assert.strictEqual(bare(pieces.join("\n")), bare(text))
+    }
+  })
+})
