@@ -7,16 +7,23 @@ import { cpSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlink
 import { tmpdir } from "node:os"
 import { dirname, join, relative } from "node:path"
 import { fileURLToPath } from "node:url"
-import { promisify } from "node:util"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
-const run = async (
-  file: string,
-  args: ReadonlyArray<string>,
-  options: { cwd?: string; env?: NodeJS.ProcessEnv } = {}
-) => promisify(execFile)(file, args, { maxBuffer: 1 << 26, ...options })
+interface Options {
+  readonly cwd?: string
+  readonly env?: NodeJS.ProcessEnv
+  readonly input?: string
+}
+const run = (file: string, args: ReadonlyArray<string>, { input = "", ...options }: Options = {}) =>
+  new Promise<{ readonly stdout: string; readonly stderr: string }>((resolve, reject) => {
+    const child = execFile(file, args, { maxBuffer: 1 << 26, ...options }, (error, stdout, stderr) =>
+      error === null ? resolve({ stdout, stderr }) : reject(Object.assign(error, { stdout, stderr }))
+    )
+    child.stdin?.end(input)
+  })
 const npm = (args: ReadonlyArray<string>, cwd: string) => run("npm", args, { cwd })
-const node = (args: ReadonlyArray<string>, env = process.env) => run(process.execPath, args, { cwd: project, env })
+const node = (args: ReadonlyArray<string>, options: Options = {}) =>
+  run(process.execPath, args, { cwd: project, ...options })
 
 interface Manifest {
   readonly files: ReadonlyArray<string>
@@ -69,7 +76,10 @@ describe("the tarball", () => {
       [...new Set(packed.map((file) => file.split("/")[0]))],
       ["CHANGELOG.md", "LICENSE", "README.md", "bin", "dist", "package.json", "sandbox", "src"]
     )
-    assert.includeMembers([...packed], ["sandbox/Dockerfile", "sandbox/build.sh", "dist/index.js", "dist/index.d.ts"])
+    assert.includeMembers(
+      [...packed],
+      ["sandbox/Dockerfile", "sandbox/build.sh", "sandbox/runner.pl", "dist/index.js", "dist/index.d.ts"]
+    )
   })
 
   it("has no tests", () =>
@@ -107,6 +117,15 @@ describe("installed", () => {
     await npm(["rebuild", "effect-claw", "--ignore-scripts", "--offline"], project)
     const { stdout } = await run("npx", ["--no-install", "effect-claw", "--help"], { cwd: project })
     assert.match(stdout, /^effect-claw {2,}a personal agent at this terminal/)
+  })
+
+  it("the command answers a piped line from a sandbox", async () => {
+    const { ANTHROPIC_API_KEY: _, ...env } = process.env
+    const { stdout } = await node([join(installed, "bin/effect-claw.js")], {
+      env: { ...env, CLAW_HOME: join(home, "state") },
+      input: "run: echo $((6 * 7)) > a.txt && cat a.txt\n"
+    })
+    assert.strictEqual(stdout, "42\n")
   })
 
   it("the command says in one line that a Node is too old", async () => {
