@@ -221,6 +221,8 @@ describe.concurrent("what is wrong is said in one line, and nothing is lost:", P
         yield* complaint({ home: join(file, "claw") }),
         /state folder .*ENOTDIR.*; make it writable, or name another folder \(CLAW_HOME/
       )
+      if (existsSync("/sys"))
+        assert.match(yield* complaint({ home: "/sys/claw" }), /state folder \/sys\/claw: E(PERM|ACCES)/)
     })
   )
 
