@@ -8,8 +8,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
-import { accessSync, constants, mkdirSync } from "node:fs"
-import { join, resolve } from "node:path"
+import { accessSync, constants, existsSync, mkdirSync } from "node:fs"
+import { dirname, join, resolve } from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import * as Migrations from "./internal/migrations.ts"
 import * as SqliteClient from "./SqliteClient.ts"
@@ -43,6 +43,13 @@ export interface Options extends Pick<SqliteClient.SqliteClientConfig, "synchron
 const messageOf = (cause: unknown): string =>
   cause instanceof Error ? (cause.cause instanceof Error ? messageOf(cause.cause) : cause.message) : String(cause)
 
+/** Folder by folder: Node's own recursion does not end where the system will make none, as below `/proc`. */
+const makeFolder = (folder: string): void => {
+  if (existsSync(folder)) return
+  makeFolder(dirname(folder))
+  mkdirSync(folder, { mode: 0o700 })
+}
+
 const claim = Effect.fnUntraced(function* (folder: string) {
   const refuse = (cause: unknown) =>
     new DatabaseError({
@@ -56,7 +63,7 @@ const claim = Effect.fnUntraced(function* (folder: string) {
   yield* Effect.acquireRelease(
     Effect.try({
       try: () => {
-        mkdirSync(folder, { recursive: true, mode: 0o700 })
+        makeFolder(folder)
         accessSync(folder, constants.R_OK | constants.W_OK | constants.X_OK)
         const lock = new DatabaseSync(join(folder, "lock"))
         lock.exec("BEGIN EXCLUSIVE")

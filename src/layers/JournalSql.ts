@@ -196,6 +196,11 @@ export const layer: Layer.Layer<Journal, never, SqlClient.SqlClient> = Layer.eff
         Effect.mapError(failed("read"))
       ),
 
+      isRecorded: Effect.fn("Journal.isRecorded")(
+        (output) => Effect.map(sql`SELECT 1 FROM outputs WHERE id = ${output}`, (rows) => rows.length > 0),
+        Effect.mapError(failed("read"))
+      ),
+
       unsent: sql<{ conversation: string }>`SELECT DISTINCT conversation FROM outputs WHERE status = 'pending'`.pipe(
         Effect.map((rows) => rows.map((row) => ConversationId.make(row.conversation))),
         Effect.mapError(failed("read"))

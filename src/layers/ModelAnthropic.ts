@@ -31,7 +31,7 @@ export interface Options {
   readonly model?: string
   /** Default: Anthropic's. */
   readonly baseUrl?: string
-  /** The most tokens of an answer, thoughts included. Default 16,384. */
+  /** The most tokens of an answer, thoughts included. Default 32,000. */
   readonly maxTokens?: number
   /** The most tokens of a request. Default 200,000. */
   readonly contextTokens?: number
@@ -121,7 +121,7 @@ const fail = (reason: AiError.AiErrorReason): AiError.AiError =>
 const make = Effect.fnUntraced(function* (options: Options) {
   const settings = {
     model: options.model ?? defaultModel,
-    maxTokens: options.maxTokens ?? 16_384,
+    maxTokens: options.maxTokens ?? 32_000,
     ...(options.thinking === undefined ? {} : { thinking: options.thinking })
   }
   const idleTimeout = options.idleTimeout ?? "90 seconds"
@@ -217,7 +217,7 @@ export const layer = (options: Options): Layer.Layer<LanguageModel.LanguageModel
     Layer.succeed(ModelInfo, {
       name,
       contextTokens: options.contextTokens ?? 200_000,
-      outputTokens: options.maxTokens ?? 16_384,
+      outputTokens: options.maxTokens ?? 32_000,
       price: options.price ?? listPrice(name)
     })
   )

@@ -18,7 +18,7 @@ export const help = `I am a rule-following stand-in, not a language model. I und
   list files                 search for WORD                 remember that I like tea
   what do you know about tea remind me in ten seconds to stretch
   remind me every weekday at eight to stand up               list tasks
-  ask researcher and coder: read notes.txt
+  ask researcher and coder: list files
 Set ANTHROPIC_API_KEY to talk to Claude instead.`
 
 const numbers = "zero one two three four five six seven eight nine ten eleven twelve".split(" ")
@@ -102,7 +102,7 @@ const understand = (text: string): ReplyCall | undefined => {
   return undefined
 }
 
-const wrapped = /^<(message|task|brief)[^>]*>(.*)<\/\1>$/s
+const wrapped = /^<(message|task|brief|notice)[^>]*>(.*)<\/\1>$/s
 
 /** What is new: the messages after the last answer. */
 const latest = (prompt: Prompt.Prompt): ReadonlyArray<Prompt.Message> => {
@@ -113,6 +113,7 @@ const latest = (prompt: Prompt.Prompt): ReadonlyArray<Prompt.Message> => {
 const shown = (result: unknown): string => (typeof result === "string" ? result : JSON.stringify(result))
 
 const answerTo = (kind: string, text: string): Reply => {
+  if (kind === "notice") return {}
   const call = understand(text)
   if (call !== undefined) return { calls: [call] }
   if (kind === "task") return { text: `Reminder: ${text}` }

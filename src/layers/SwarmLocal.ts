@@ -48,7 +48,7 @@ export const layer = (options: Options = {}): Layer.Layer<Swarm, never, Conversa
               reason: new TooDeep({ detail: `agents may delegate ${deepest} deep, and this one is at the bottom` })
             })
           }
-          const child = ConversationId.make(`swarm:${parent.turn}.${parent.call}.${ordinal}/${agent}`)
+          const child = childOf(parent, agent, ordinal)
           const key = "brief"
           yield* conversations
             .deliver({
@@ -78,9 +78,7 @@ export const layer = (options: Options = {}): Layer.Layer<Swarm, never, Conversa
         },
         (effect, { agent }, ordinal = 0) =>
           Effect.onInterrupt(effect, () =>
-            Effect.flatMap(CurrentTurn, ({ call, turn }) =>
-              Effect.ignore(conversations.stop(ConversationId.make(`swarm:${turn}.${call}.${ordinal}/${agent}`)))
-            )
+            Effect.flatMap(CurrentTurn, (parent) => Effect.ignore(conversations.stop(childOf(parent, agent, ordinal))))
           )
       )
 
@@ -91,6 +89,10 @@ export const layer = (options: Options = {}): Layer.Layer<Swarm, never, Conversa
       })
     })
   )
+
+/** The same call makes the same child. */
+const childOf = ({ call, step, turn }: CurrentTurn["Service"], agent: AgentName, ordinal: number): ConversationId =>
+  ConversationId.make(`swarm:${turn}.${step}.${call}.${ordinal}/${agent}`)
 
 const unknown = (agent: AgentName, team: ReadonlyArray<AgentName>) =>
   new SwarmError({

@@ -177,6 +177,8 @@ const make = Effect.fnUntraced(function* <Agents extends ReadonlyArray<Agent.Any
         return yield* Effect.logDebug(`a message in ${conversation} was ignored: ${verdict.reason}`)
       case "Command": {
         const id = OutputId.make(`${conversation} ${message.id}`)
+        // A command that comes twice is obeyed once.
+        if (yield* journal.isRecorded(id)) return
         const text = yield* obey(conversation, verdict.agent, verdict.command)
         return yield* say(conversation, id, text)
       }

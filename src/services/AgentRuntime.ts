@@ -41,6 +41,12 @@ export class AgentRuntime extends Context.Service<
   }
 >()("effect-claw/services/AgentRuntime") {}
 
+/** How often the same call may have the same result in a turn before the turn is stopped. The model is told before. */
+const repeatsBorne = 8
+
+/** How often a turn may cut its claw short, with nothing coming of it, before it is set aside. */
+const deathsBorne = 3
+
 /** Tool calls of one step that run side by side, at most. */
 const callsAtOnce = 8
 
@@ -61,6 +67,8 @@ export const layer = (
       const channels = yield* Channels
       const guard = yield* ToolGuard
       const clock = Transcript.clockIn(yield* HomeZone)
+      /** Turns that were begun or taken up in this process: one found open that is not among them was cut by a death. */
+      const known = new Set<Turn.TurnId>()
 
       const runTurns = Effect.fn("AgentRuntime.run")(function* (
         conversation: ConversationId,
@@ -103,6 +111,7 @@ export const layer = (
           outputs.push(...said.map(({ id }) => id))
           if (outputs.length > 0) yield* outbox.flush(conversation)
           if (!ended || ending === undefined) return false
+          known.delete(turn)
           yield* observe({ _tag: "TurnEnded", turn, ending, outputs: outputs.splice(0) })
           return true
         })
@@ -111,10 +120,17 @@ export const layer = (
           commit({ turn, output: outputId(turn, step, ".end"), text, ending })
 
         const askModel = Effect.fnUntraced(function* (step: number) {
-          const { tokens, turn: open } = Turn.mandate(entries)
+          const { repeats, tokens, turn: open } = Turn.mandate(entries)
           const { limits } = agent
-          const bound = step > limits.steps ? "steps" : tokens > limits.tokens ? "tokens" : undefined
-          type Refusal = { readonly bound: "steps" | "tokens" | "budget"; readonly text: string }
+          const bound =
+            step > limits.steps
+              ? "steps"
+              : tokens > limits.tokens
+                ? "tokens"
+                : repeats >= repeatsBorne
+                  ? "repeats"
+                  : undefined
+          type Refusal = { readonly bound: "steps" | "tokens" | "budget" | "repeats"; readonly text: string }
           // One transaction: what is reserved is known to the journal, and the other way round.
           const [turn, asking] = yield* journal.atomically(
             Effect.gen(function* (): Effect.fn.Return<
@@ -125,9 +141,10 @@ export const layer = (
               yield* read
               if (bound !== undefined) {
                 const text =
-                  `I stopped after ${limits[bound].toLocaleString("en-US")} ${bound} without coming to an end. ` +
-                  `Write "go on" and I will.`
-                return [turn, Result.fail({ bound, text })]
+                  bound === "repeats"
+                    ? "I stopped, because I was going in circles: the same call with the same result again and again."
+                    : `I stopped after ${limits[bound].toLocaleString("en-US")} ${bound} without coming to an end.`
+                return [turn, Result.fail({ bound, text: `${text} Write "go on" and I will.` })]
               }
               const prompt = Transcript.prompt({ system: systemPrompt(agent), entries, clock })
               const reserved = yield* onStore(
@@ -151,6 +168,7 @@ export const layer = (
               ]
             })
           )
+          known.add(turn)
           if (open === undefined) yield* observe({ _tag: "TurnBegan", turn })
           if (Result.isFailure(asking)) {
             const { bound, text } = asking.failure
@@ -167,6 +185,9 @@ export const layer = (
           }).pipe(Effect.provideContext(ready.model), Effect.result)
           if (Result.isFailure(asked)) {
             const message = ModelCall.apology(asked.failure, model.name)
+            if (ModelCall.isUnspent(asked.failure)) {
+              yield* onStore(ledger.book({ turn, step, price: model.price, usage: ModelCall.unknownUsage }))
+            }
             return yield* giveUp(turn, step, { _tag: "Failed", message }, message)
           }
 
@@ -183,13 +204,15 @@ export const layer = (
 
         const callTools = Effect.fnUntraced(function* ({
           calls,
-          interrupted
+          interrupted,
+          step
         }: Extract<Turn.Next, { _tag: "CallTools" }>) {
           const { parent, sender, turn } = Turn.mandate(entries)
           if (turn === undefined) return
           const current = {
             conversation,
             turn,
+            step,
             agent: agent.name,
             sender,
             rights: rightsOf(ready, parent),
@@ -218,6 +241,14 @@ export const layer = (
         })
 
         yield* read
+        const { resumed, turn: left } = Turn.mandate(entries)
+        if (left !== undefined && !known.has(left)) {
+          if (resumed + 1 >= deathsBorne) {
+            const message = "Something I was asked to do has ended me again and again, so I set it aside."
+            yield* giveUp(left, 0, { _tag: "Failed", message }, message)
+          } else yield* journal.record({ conversation, events: [{ _tag: "TurnResumed" }] })
+          yield* read
+        }
         yield* Effect.gen(function* () {
           while (true) {
             const next = Turn.next(entries)

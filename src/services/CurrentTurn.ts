@@ -27,7 +27,9 @@ export class CurrentTurn extends Context.Service<
     readonly team: ReadonlyArray<AgentName>
     /** 0 for a person's conversation, 1 for an agent working for it, and so on. */
     readonly depth: number
-    /** The id of the tool call. */
+    /** The model step that made the tool call. */
+    readonly step: number
+    /** The id of the tool call, unique in its step. */
     readonly call: string
   }
 >()("effect-claw/services/CurrentTurn") {}

@@ -102,6 +102,8 @@ export class Journal extends Context.Service<
     readonly unfinished: Effect.Effect<ReadonlyArray<ConversationId>, JournalError>
     /** A conversation's outputs that are neither sent nor failed, in the order they were recorded. */
     readonly outbox: (conversation: ConversationId) => Effect.Effect<ReadonlyArray<PendingOutput>, JournalError>
+    /** Whether an output has been recorded, sent or not. */
+    readonly isRecorded: (output: OutputId) => Effect.Effect<boolean, JournalError>
     /** Conversations whose outbox is not empty. */
     readonly unsent: Effect.Effect<ReadonlyArray<ConversationId>, JournalError>
     /** Marks an output as accepted by its channel, as failed for good, or counts a failed attempt. */

@@ -47,6 +47,15 @@ export const layer: Layer.Layer<Outbox, JournalError, Journal | Channels> = Laye
     const journal = yield* Journal
     const channels = yield* Channels
 
+    /** The agent learns of it at its next turn. */
+    const refuse = ({ conversation, id, text }: PendingOutput, detail: string) =>
+      journal.atomically(
+        Effect.andThen(
+          journal.settle(id, "failed"),
+          journal.record({ conversation, events: [{ _tag: "OutputRefused", text: text.slice(0, 200), detail }] })
+        )
+      )
+
     const deliver = Effect.fn("Outbox.deliver")((channel: Channel, output: PendingOutput) =>
       Effect.uninterruptibleMask((restore) =>
         Effect.suspend(() => channel.send(chatOf(output.conversation), { id: output.id, text: output.text })).pipe(
@@ -56,14 +65,14 @@ export const layer: Layer.Layer<Outbox, JournalError, Journal | Channels> = Laye
               : Effect.void
           ),
           Effect.retry(delays),
-          Effect.as("sent" as const),
+          Effect.as(undefined),
           Effect.catch((error) =>
-            Effect.as(Effect.logError(`an output could not be sent: ${error.message}`), "failed" as const)
+            Effect.as(Effect.logError(`an output could not be sent: ${error.message}`), error.message)
           ),
           restore,
           // Once it is accepted it is not sent again: a claw that ends records it first, a store that fails is waited for.
-          Effect.flatMap((outcome) => {
-            const settle = journal.settle(output.id, outcome)
+          Effect.flatMap((refusal) => {
+            const settle = refusal === undefined ? journal.settle(output.id, "sent") : refuse(output, refusal)
             return Effect.catch(settle, (error) =>
               restore(Effect.andThen(Effect.logError(error.message), Effect.retry(settle, patience)))
             )

@@ -8,10 +8,13 @@ import * as Prompt from "effect/ai/Prompt"
 import * as DateTime from "effect/DateTime"
 import { type Content } from "./Message.ts"
 import { wrap } from "./PromptBorder.ts"
-import { type Entry, type Input, toolCalls } from "./Turn.ts"
+import { type Entry, type Input, makeRepeats, toolCalls } from "./Turn.ts"
 
 /** The most of one input's text that is shown, in characters; the journal has all of it. */
 export const inputLimit = 100_000
+
+/** From which repetition on a model is told that it repeats itself. */
+const repeatsTold = 3
 
 /** What a call that was cut short is said to have returned. */
 export const interruptedResult = (call: Prompt.ToolCallPart): Prompt.ToolResultPart =>
@@ -57,6 +60,26 @@ const userMessage = ({ at, content, origin }: Input, clock: (at: number) => stri
   return Prompt.userMessage({ content: parts })
 }
 
+const refusal = (said: string, detail: string): Prompt.UserMessage => {
+  const notice = `What you said was refused by the chat and has not been seen: ${said}\nThe reason: ${detail}`
+  return Prompt.userMessage({ content: [Prompt.textPart({ text: wrap("notice", {}, notice) })] })
+}
+
+/** A result that came often is shown with what that means. */
+const repeated = (ended: Prompt.ToolResultPart, times: number): Prompt.ToolResultPart => {
+  if (times < repeatsTold) return ended
+  const note = `[This very call has had this very result ${times} times. Do something else, or say what is in the way.]`
+  const { id, isFailure, modelOutput, name, result } = ended
+  return Prompt.toolResultPart({
+    id,
+    name,
+    isFailure,
+    result: typeof result === "string" ? `${result}\n${note}` : { result, note },
+    ...(modelOutput === undefined ? {} : { modelOutput: [...modelOutput, Prompt.textPart({ text: note })] }),
+    providerExecuted: false
+  })
+}
+
 /** The prompt of a model step over all entries given. */
 export const prompt = (options: {
   readonly system: string
@@ -68,6 +91,7 @@ export const prompt = (options: {
   let calls: ReadonlyArray<Prompt.ToolCallPart> = []
   let results = new Map<string, Prompt.ToolResultPart>()
   let held: Array<Prompt.Message> = []
+  let repeats = makeRepeats()
 
   // Results stand right after the calls; what people said meanwhile follows.
   const flush = () => {
@@ -91,15 +115,23 @@ export const prompt = (options: {
         // What was said while it answered stands after the answer: the model has not seen it yet.
         if (event.content.length > 0) messages.push(Prompt.assistantMessage({ content: event.content }))
         calls = toolCalls(event.content)
+        repeats.asked(event.content)
         break
       case "ToolEnded":
-        results.set(event.result.id, event.result)
+        results.set(event.result.id, repeated(event.result, repeats.ended(event.result)))
         break
-      case "ModelRequested":
       case "TurnEnded":
+        repeats = makeRepeats()
         flush()
         break
+      case "ModelRequested":
+        flush()
+        break
+      case "OutputRefused":
+        held.push(refusal(event.text, event.detail))
+        break
       case "ToolStarted":
+      case "TurnResumed":
       case "ConversationReset":
         break
     }

@@ -41,7 +41,7 @@ export const Ending = Schema.TaggedUnion({
   Stopped: {},
   /** The model could not be asked; `message` is fit for the chat. */
   Failed: { message: Schema.String },
-  Exhausted: { bound: Schema.Literals(["steps", "tokens", "budget"]) }
+  Exhausted: { bound: Schema.Literals(["steps", "tokens", "budget", "repeats"]) }
 })
 export type Ending = typeof Ending.Type
 
@@ -53,6 +53,10 @@ export const Event = Schema.TaggedUnion({
   ToolStarted: { call: Schema.String, tool: Schema.String },
   ToolEnded: { result: Prompt.ToolResultPart },
   TurnEnded: { ending: Ending },
+  /** A claw began and found the turn open: the one before it had died, or ended in the middle of it. */
+  TurnResumed: {},
+  /** A channel refused for good what was said. */
+  OutputRefused: { text: Schema.String, detail: Schema.String },
   /** `/new`: what came before is not shown to the model any more. */
   ConversationReset: {}
 })
@@ -134,6 +138,23 @@ export const next = (entries: ReadonlyArray<Entry>): Next => {
   return calls.length > 0 || unseen ? { _tag: "AskModel", step: step + 1 } : { _tag: "Rest" }
 }
 
+/** How often the same call came to the same result in one turn. */
+export const makeRepeats = () => {
+  const calls = new Map<string, string>()
+  const counts = new Map<string, number>()
+  return {
+    asked: (content: ReadonlyArray<Prompt.AssistantMessagePart>): void => {
+      for (const { id, name, params } of toolCalls(content)) calls.set(id, JSON.stringify([name, params]))
+    },
+    ended: ({ id, result }: Prompt.ToolResultPart): number => {
+      const key = `${calls.get(id)} ${JSON.stringify(result)}`
+      const count = (counts.get(key) ?? 0) + 1
+      counts.set(key, count)
+      return count
+    }
+  }
+}
+
 /** What the open turn, or the next one, acts for. */
 export interface Mandate {
   /** None while no turn is open. */
@@ -144,17 +165,23 @@ export interface Mandate {
   readonly parent: Extract<Origin, { _tag: "Parent" }> | undefined
   /** Tokens the open turn has used. */
   readonly tokens: number
+  /** How often the open turn has had the same result of the same call, at most. */
+  readonly repeats: number
+  /** How often the open turn was resumed since anything came of it. */
+  readonly resumed: number
 }
 
 /** Whom the open turn acts for: a fold over the entries. */
 export const mandate = (entries: ReadonlyArray<Entry>): Mandate => {
-  const nobody: Mandate = { turn: undefined, sender: undefined, parent: undefined, tokens: 0 }
+  const fresh = { turn: undefined, tokens: 0, repeats: 0, resumed: 0 }
+  const nobody: Mandate = { ...fresh, sender: undefined, parent: undefined }
+  let repeats = makeRepeats()
   let current = nobody
   let over = true
   for (const { event, position } of entries) {
     switch (event._tag) {
       case "InputAccepted": {
-        if (over) current = nobody
+        current = over ? nobody : { ...current, resumed: 0 }
         over = false
         const { origin } = event.input
         if (origin.sender !== undefined) current = { ...current, sender: origin.sender }
@@ -166,13 +193,22 @@ export const mandate = (entries: ReadonlyArray<Entry>): Mandate => {
         if (current.turn === undefined) current = { ...current, turn: TurnId.make(position) }
         break
       case "ModelAnswered":
+        repeats.asked(event.content)
         current = {
           ...current,
+          resumed: 0,
           tokens: current.tokens + (event.usage.inputTokens.total ?? 0) + (event.usage.outputTokens.total ?? 0)
         }
         break
+      case "ToolEnded":
+        current = { ...current, resumed: 0, repeats: Math.max(current.repeats, repeats.ended(event.result)) }
+        break
+      case "TurnResumed":
+        current = { ...current, resumed: current.resumed + 1 }
+        break
       case "TurnEnded":
-        current = { ...current, turn: undefined, tokens: 0 }
+        repeats = makeRepeats()
+        current = { ...current, ...fresh }
         over = true
         break
     }

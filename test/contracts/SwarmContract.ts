@@ -25,6 +25,7 @@ const researcher = AgentName.make("researcher")
 const turn = (more: Partial<CurrentTurn["Service"]> = {}): CurrentTurn["Service"] => ({
   conversation: ConversationId.make("memory:chat"),
   turn: TurnId.make(7),
+  step: 1,
   agent: boss,
   sender: Sender.make("memory:ada"),
   rights: new Rights({ tools: ["bash", "delegate"] }),

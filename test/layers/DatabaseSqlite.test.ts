@@ -169,6 +169,12 @@ describe("DatabaseSqlite", () => {
       })
     )
 
+    if (process.platform === "linux") {
+      it.effect("it lies where the system makes no folders", () =>
+        Effect.map(refused("/proc/claw"), ({ reason }) => assert.strictEqual(reason._tag, "FolderUnusable"))
+      )
+    }
+
     // Nothing is forbidden to root.
     if (process.getuid?.() !== 0) {
       it.effect("it may not be written to", () =>

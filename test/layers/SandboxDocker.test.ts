@@ -67,7 +67,7 @@ describeWithEngine("SandboxDocker", () => {
         stdout
           .trim()
           .split("\n")
-          .map((line) => line.split(/:\s*/) as [string, string])
+          .map((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 1).trim()] as const)
       )
       for (const set of ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"]) {
         assert.strictEqual(status.get(set), "0000000000000000", set)
@@ -99,14 +99,14 @@ describeWithEngine("SandboxDocker", () => {
         stdout.split("\n").filter((line) => line.startsWith("/")),
         stdout.split("\n").flatMap((line) => (line.includes("=") ? [line.split("=")[0]] : []))
       ]
-      const engineOwn = ["/etc/resolv.conf", "/etc/hostname", "/etc/hosts", "/dev/shm"]
+      const engineOwn = new Set(["/etc/resolv.conf", "/etc/hostname", "/etc/hosts", "/dev/shm"])
       assert.deepStrictEqual(
-        mounts.filter((mount) => !engineOwn.includes(mount)),
+        mounts.filter((mount) => !engineOwn.has(mount)),
         ["/workspace"]
       )
-      const expected = ["HOME", "LANG", "PATH", "HOSTNAME", "PWD", "SHLVL", "_", "OLDPWD"]
+      const expected = new Set(["HOME", "LANG", "PATH", "HOSTNAME", "PWD", "SHLVL", "_", "OLDPWD"])
       assert.deepStrictEqual(
-        environment.filter((name) => name !== undefined && !expected.includes(name)),
+        environment.filter((name) => name !== undefined && !expected.has(name)),
         []
       )
     })

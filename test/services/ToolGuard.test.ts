@@ -105,6 +105,7 @@ const call = Effect.fnUntraced(function* (name: string, options: Call = {}) {
       turn: {
         conversation,
         turn: TurnId.make(1),
+        step: 1,
         agent: agent.agent.name,
         sender: Sender.make("memory:ada"),
         rights,

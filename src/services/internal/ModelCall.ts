@@ -19,7 +19,8 @@ export interface Answer {
   readonly finish: Response.FinishReason
 }
 
-const unknownUsage = new Response.Usage({ inputTokens: {}, outputTokens: {} })
+/** Nothing that is known of. */
+export const unknownUsage = new Response.Usage({ inputTokens: {}, outputTokens: {} })
 
 /** A wait longer than this is not waited for: the chat is told instead. */
 const longestWait = Duration.minutes(2)
@@ -92,6 +93,10 @@ export const ask = (options: {
     Effect.retry(attempts)
   )
 }
+
+/** Whether the provider said no, so that what was reserved was not used. A call that was cut off may have been paid for. */
+export const isUnspent = ({ reason }: AiError.AiError): boolean =>
+  ["RateLimitError", "AuthenticationError", "QuotaExhaustedError", "InvalidRequestError"].includes(reason._tag)
 
 /** What a chat is told when the model cannot be asked: short, honest, and nothing of what the provider wrote. */
 export const apology = (error: AiError.AiError, model: string): string => {
