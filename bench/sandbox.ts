@@ -24,6 +24,7 @@ const bare = async (folder: string) => {
     Cmd: ["bash"],
     OpenStdin: true,
     StdinOnce: true,
+    NetworkDisabled: true,
     HostConfig: { NetworkMode: "none", AutoRemove: true, Binds: [`${folder}:/workspace`] }
   })
   const line = await container.attach({ stream: true, stdin: true, stdout: true, stderr: true, hijack: true })
@@ -35,6 +36,9 @@ const answered = async (line: NodeJS.ReadWriteStream, command: string) => {
   line.write(`${command}\n`)
   await once(line, "data")
 }
+
+/** The engine is still taking the last container away when the next could be asked for. */
+const settled = () => new Promise((resolve) => setTimeout(resolve, 500))
 
 export const rows = (): Promise<ReadonlyArray<Row>> =>
   withFolder(async (folder) => {
@@ -69,11 +73,13 @@ export const rows = (): Promise<ReadonlyArray<Row>> =>
     const bares: Array<number> = []
     // In turns, so that what slows the machine slows both.
     for (let index = 0; index < 9; index++) {
+      await settled()
       const started = performance.now()
       const { container: floor, line: shell } = await bare(workspace)
       await answered(shell, "echo ready")
       bares.push(performance.now() - started)
       await floor.remove({ force: true })
+      await settled()
       colds.push(
         await Effect.flatMap(open, (session) => Sandbox.run(session, { run: ["/bin/echo", "ready"] })).pipe(
           milliseconds,
@@ -90,7 +96,7 @@ export const rows = (): Promise<ReadonlyArray<Row>> =>
         ours: millis(warm),
         floor: `${millis(inShell)} fork and exec in an attached shell; ${millis(engineExec)} one engine exec`,
         ratio: warm / inShell,
-        aim: "3 ms"
+        aim: "3 ms where a fork and exec takes 0.9 (3.3)"
       },
       {
         what: "a cold Docker session to its first command's end, median",

@@ -12,7 +12,8 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
 import * as Semaphore from "effect/Semaphore"
-import { chownSync } from "node:fs"
+import { lchown, readdir } from "node:fs/promises"
+import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { Writable } from "node:stream"
 import { ImageMissing, Sandbox, SandboxError, type SandboxSpec, SandboxUnavailable } from "../services/Sandbox.ts"
@@ -33,6 +34,13 @@ export interface Options {
 const user = (): { readonly uid: number; readonly gid: number } => {
   const uid = process.getuid?.() ?? 1000
   return uid === 0 ? { uid: 1000, gid: 1000 } : { uid, gid: process.getgid?.() ?? 1000 }
+}
+
+/** What root wrote in a workspace, or another kind of sandbox did, is the user's inside. Links are not followed. */
+const giveTo = async ({ gid, uid }: ReturnType<typeof user>, folder: string): Promise<void> => {
+  await lchown(folder, uid, gid)
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true })
+  await Promise.all(entries.map(({ name, parentPath }) => lchown(join(parentPath, name), uid, gid)))
 }
 
 const statusOf = (cause: unknown): number | undefined =>
@@ -130,11 +138,11 @@ const containerOptions = (spec: SandboxSpec, image: string): Docker.ContainerCre
 const connect = ({ socketPath }: Options): Docker =>
   new Docker({ headers: { Connection: "close" }, ...(socketPath === undefined ? {} : { socketPath }) })
 
-/** Whether an engine answers, within two seconds. */
+/** Whether an engine answers, within ten seconds: a busy one takes a while. */
 export const isAvailable = (options: Options = {}): Effect.Effect<boolean> =>
   engine(() => connect(options).ping()).pipe(
     Effect.as(true),
-    Effect.timeoutOrElse({ duration: "2 seconds", orElse: () => Effect.succeed(false) }),
+    Effect.timeoutOrElse({ duration: "10 seconds", orElse: () => Effect.succeed(false) }),
     Effect.orElseSucceed(() => false)
   )
 
@@ -174,8 +182,7 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
         const image = spec.image ?? options.image ?? defaultImage
         yield* requireImage(image)
         if (process.getuid?.() === 0) {
-          const { gid, uid } = user()
-          yield* Effect.try({ try: () => chownSync(spec.workspace, uid, gid), catch: unavailable })
+          yield* Effect.tryPromise({ try: () => giveTo(user(), spec.workspace), catch: unavailable })
         }
         const container = yield* Effect.acquireRelease(
           engine(() => docker.createContainer(containerOptions(spec, image))),

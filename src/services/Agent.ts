@@ -116,10 +116,13 @@ type OwnServices<O> =
 /** Warm sessions are the claw's own; what they are opened with is the user's choice. */
 type Needs<R> = Exclude<R, Sandboxes> | (Sandboxes extends R ? Sandbox : never)
 
+/** A misspelt option is an error: a budget that is not read would be none. */
+type Unknown<O> = { readonly [K in Exclude<keyof O & string, keyof Options>]: `${K} is no option of an agent` }
+
 /** Defines an agent. Throws on a name, size or amount that is none, because a definition is code. */
 export const make = <const O extends Options>(
   name: string,
-  options: O
+  options: O & Unknown<O>
 ): Agent<Needs<OwnServices<O>> | TeamServices<O>> => {
   const { budget = {}, limits = {} } = options
   if (budget.perDay !== undefined) Budget.amount(budget.perDay)

@@ -198,7 +198,10 @@ export const layer = (
             text: textOf(content, finish),
             ending: Turn.toolCalls(content).length > 0 ? undefined : { _tag: "Done" },
             events: [{ _tag: "ModelAnswered", step, content, usage }],
-            booking: onStore(ledger.book({ turn, step, price: model.price, usage }))
+            // Where a provider says nothing, what was reserved stands.
+            ...(usage.inputTokens.total === undefined && usage.outputTokens.total === undefined
+              ? {}
+              : { booking: onStore(ledger.book({ turn, step, price: model.price, usage })) })
           })
         })
 

@@ -40,9 +40,9 @@ const toolkit = Toolkit.make(
 /** An agent whose two tools do this; `add` may not be repeated, `put` may. */
 const make = (
   use: (tool: "add" | "put", id: number) => Effect.Effect<void>,
-  options: Pick<Agent.Options, "budget" | "limits"> & { readonly name?: string } = {}
+  { name = "andy", ...options }: Pick<Agent.Options, "budget" | "limits"> & { readonly name?: string } = {}
 ) =>
-  Agent.make(options.name ?? "andy", {
+  Agent.make(name, {
     instructions: "You are Andy.",
     ...options,
     toolkits: [

@@ -142,6 +142,10 @@ const wrong: Readonly<Record<string, readonly [program: string, ...names: Readon
     Agent.withHandlers(Toolkit.make(Strike), {})`,
     "strike"
   ],
+  "a misspelt option": [
+    `Agent.make("a", { instructions: "", toolkit: [ShellTools] })`,
+    "toolkit is no option of an agent"
+  ],
   "a budget in no currency": [`Agent.make("a", { instructions: "", budget: { perDay: "2 doubloons" } })`, "2 doubloons"]
 }
 
