@@ -75,8 +75,20 @@ const claim = Effect.fnUntraced(function* (folder: string) {
   )
 })
 
+const refuseDamaged = (folder: string, why: string): DatabaseError =>
+  new DatabaseError({
+    folder,
+    reason: new Unreadable({
+      detail: `claw.db cannot be read (${why}); restore a backup of it, or move it away to begin anew`
+    })
+  })
+
 const update = Effect.fnUntraced(function* (folder: string) {
   const sql = yield* SqlClient.SqlClient
+  const [check] = yield* sql<{ quick_check: string }>`PRAGMA quick_check(1)`
+  if (check?.quick_check !== "ok") {
+    return yield* refuseDamaged(folder, check?.quick_check.split("\n").at(-1) ?? "it is not checked")
+  }
   const [table] = yield* sql`SELECT 1 FROM sqlite_master WHERE name = 'migrations'`
   const [row] =
     table === undefined ? [] : yield* sql<{ newest: number }>`SELECT MAX(migration_id) AS newest FROM migrations`
@@ -105,14 +117,7 @@ export const layer = (options: Options): Layer.Layer<SqlClient.SqlClient, Databa
     Layer.provide(SqliteClient.layer({ ...options, filename: join(folder, "claw.db") })),
     Layer.provide(Layer.effectDiscard(claim(folder))),
     Layer.catchTag(["SqlError", "MigrationError"], (error) =>
-      Layer.effectContext(
-        new DatabaseError({
-          folder,
-          reason: new Unreadable({
-            detail: `claw.db cannot be read (${messageOf(error)}); restore a backup of it, or move it away to begin anew`
-          })
-        })
-      )
+      Layer.effectContext(refuseDamaged(folder, messageOf(error)))
     )
   )
 }

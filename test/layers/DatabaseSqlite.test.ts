@@ -137,6 +137,13 @@ describe("DatabaseSqlite", () => {
           const content = readFileSync(file)
           writeFileSync(file, content.fill(0x55, 100))
         }
+      ],
+      [
+        "one page of many overwritten",
+        (file) => {
+          const content = readFileSync(file)
+          writeFileSync(file, content.fill(0x55, 5 * 4096, 6 * 4096))
+        }
       ]
     ] satisfies ReadonlyArray<readonly [string, (file: string) => void]>) {
       it.effect(name, () =>
