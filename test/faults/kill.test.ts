@@ -192,7 +192,7 @@ describe("nothing lost, nothing doubled", () => {
   })
 
   it("when a claw is killed at any durable step", { timeout: 900_000 }, async () => {
-    const died = await side(points.length, 3, async (index) => (await talk(points[index] ?? 0)).died)
+    const died = await side(points.length, 2, async (index) => (await talk(points[index] ?? 0)).died)
     process.stdout.write(
       `durable steps: ${points.length}, killed at ${died.filter((step) => step !== undefined).length}\n`
     )
@@ -209,7 +209,7 @@ describe("nothing lost, nothing doubled", () => {
     process.stdout.write(`seed: ${seed}\n`)
     const random = makeRandom(seed)
     const until = Date.now() + Number(process.env["SOAK_SECONDS"] ?? 0) * 1000
-    do await side(12, 3, () => storm(random))
+    do await side(12, 2, () => storm(random))
     while (Date.now() < until)
   })
 })
