@@ -9,6 +9,7 @@ import type * as Prompt from "effect/ai/Prompt"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { unescape } from "../services/PromptBorder.ts"
+import { stopped } from "../services/Transcript.ts"
 import { ModelInfo } from "../services/ModelInfo.ts"
 import { makeModel, type Reply, type ReplyCall } from "./internal/replies.ts"
 
@@ -17,7 +18,7 @@ export const help = `I am a rule-following stand-in, not a language model. I und
   run: echo hello            write notes.txt: some text      read notes.txt
   list files                 search for WORD                 remember that I like tea
   what do you know about tea remind me in ten seconds to stretch
-  remind me every weekday at eight to stand up               list tasks
+  remind me every weekday at eight to stand up               list tasks, cancel ID
   ask researcher and coder: list files
 Set ANTHROPIC_API_KEY to talk to Claude instead.`
 
@@ -127,7 +128,8 @@ const respond = (prompt: Prompt.Prompt): Reply => {
   for (const message of latest(prompt)) {
     if (message.role === "tool") {
       for (const part of message.content) {
-        if (part.type !== "tool-result") continue
+        // What was stopped is over; whoever stopped it asks for something else now.
+        if (part.type !== "tool-result" || part.result === stopped) continue
         const result = shown(part.result).trimEnd()
         texts.push(part.isFailure ? `That did not work: ${result}` : result)
       }

@@ -73,7 +73,8 @@ export const SchedulerTools = withHandlers(
           ? ", paused"
           : Option.match(next, {
               onNone: () => "",
-              onSome: (at) => `, next ${DateTime.formatIsoZoned(DateTime.makeZonedUnsafe(at, { timeZone: zone }))}`
+              onSome: (at) =>
+                `, next ${DateTime.formatIsoZoned(DateTime.makeZonedUnsafe(at - (at % 1000), { timeZone: zone })).replace(".000", "")}`
             })
       }`
     return toolkit.of({

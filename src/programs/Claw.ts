@@ -103,6 +103,8 @@ const make = Effect.fnUntraced(function* <Agents extends ReadonlyArray<Agent.Any
         return yield* Effect.provideContext(ready, yield* Layer.build(sessions))
       })
   yield* validate(agents, options.bindings)
+  const lacks = (yield* channels.names).length === 0 ? "channel" : options.bindings.length === 0 ? "binding" : undefined
+  if (lacks !== undefined) yield* Effect.logWarning(`this claw has no ${lacks}, so nobody can talk with it`)
 
   const parts = yield* Layer.build(
     AgentRuntime.layer(agents).pipe(

@@ -59,22 +59,22 @@ export const model = Effect.gen(function* () {
   if (Option.isNone(key)) {
     return {
       layer: ModelOffline.layer,
-      notice:
-        "A rule-following stand-in answers, not a language model; set ANTHROPIC_API_KEY to talk to Claude. " +
-        "Try: run: echo hello"
+      notice: "A rule-following stand-in answers, not a language model; set ANTHROPIC_API_KEY to talk to Claude.",
+      isStandIn: true
     }
   }
   const name = Option.getOrElse(yield* set("CLAW_MODEL"), () => ModelAnthropic.defaultModel)
-  return { layer: ModelAnthropic.layerConfig(name), notice: `This is ${name}. /help lists the commands.` }
+  return { layer: ModelAnthropic.layerConfig(name), notice: `This is ${name}.`, isStandIn: false }
 })
 
 /** The claw. Runs until the terminal is left, or, with stdin piped, until every line is answered. */
 export const program = Effect.gen(function* () {
-  const { layer, notice } = yield* model
+  const { isStandIn, layer, notice } = yield* model
+  const greeting = `${notice}\n${isStandIn ? "Try: run: echo hello · " : ""}/help lists the commands · Ctrl-D leaves`
   const claw = Claw.layer({ agents: [assistant], bindings: [Bind.everywhere(assistant)] }).pipe(
     Layer.provide(SandboxAuto.layer()),
     Layer.provide(layer),
-    Layer.provide(ChannelTerminal.layer({ greeting: notice })),
+    Layer.provide(ChannelTerminal.layer({ greeting })),
     Layer.provide(Local.layer({ directory: yield* home }))
   )
   yield* Claw.launch(claw)

@@ -26,9 +26,9 @@ const planner = Agent.make("planner", {
 /** Answers one question, on stdout. */
 export const program = (question: string) =>
   Effect.gen(function* () {
-    const { layer, notice } = yield* model
+    const { isStandIn, layer, notice } = yield* model
     const terminal = ChannelTerminal.layer({
-      greeting: notice,
+      greeting: isStandIn ? `${notice}\nTry: npm run team -- "ask researcher and coder: list files"` : notice,
       input: Readable.from([question.replace(/\s*\n\s*/g, " ")]),
       // Every question is a conversation of its own.
       chat: `team-${yield* Clock.currentTimeMillis}`

@@ -125,6 +125,9 @@ export const make = <const O extends Options>(
   options: O & Unknown<O>
 ): Agent<Needs<OwnServices<O>> | TeamServices<O>> => {
   const { budget = {}, limits = {} } = options
+  if (!Schema.is(AgentName)(name)) {
+    throw new Error(`"${name}" is no name for an agent: letters, digits, - and _, with a letter first, at most 64`)
+  }
   if (budget.perDay !== undefined) Budget.amount(budget.perDay)
   if (budget.perTurn !== undefined) Budget.amount(budget.perTurn)
   return {

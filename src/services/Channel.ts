@@ -76,6 +76,8 @@ export class Channels extends Context.Service<
   {
     /** Adds a channel for as long as the scope is open. Fails when the name is taken. */
     readonly register: (channel: Channel) => Effect.Effect<void, ChannelError, Scope.Scope>
+    /** The channels there are now. */
+    readonly names: Effect.Effect<ReadonlyArray<ChannelName>>
     readonly get: (name: ChannelName) => Effect.Effect<Channel, ChannelError>
     /**
      * What all channels receive, in order of arrival, with backpressure. One consumer: the claw. Ends when every channel's
@@ -139,6 +141,7 @@ export const layer: Layer.Layer<Channels> = Layer.effect(
           Effect.forkScoped
         )
       }),
+      names: Effect.sync(() => [...channels.keys()]),
       get: (name) => {
         const channel = channels.get(name)
         return channel === undefined

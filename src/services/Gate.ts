@@ -46,7 +46,7 @@ export const isTriggered = (text: string, trigger: string): boolean =>
   new globalThis.RegExp(`^\\s*@${RegExp.escape(trigger)}(?![\\p{L}\\p{N}_])`, "iu").test(text)
 
 const commandOf = (text: string): CommandName | undefined => {
-  const name = /^\/([a-z]+)$/.exec(text.trim())?.[1]
+  const name = /^\/([a-z]+)$/.exec(text.trim().toLowerCase())?.[1]
   return commandNames.find((command) => command === name)
 }
 

@@ -17,14 +17,14 @@ export const inputLimit = 100_000
 const repeatsTold = 3
 
 /** What a call that was cut short is said to have returned. */
-export const interruptedResult = (call: Prompt.ToolCallPart): Prompt.ToolResultPart =>
-  Prompt.toolResultPart({
-    id: call.id,
-    name: call.name,
-    isFailure: true,
-    result: "The call was interrupted and its outcome is unknown. Check before you repeat it.",
-    providerExecuted: false
-  })
+export const interruptedResult = (
+  call: Prompt.ToolCallPart,
+  result = "The call was interrupted and its outcome is unknown. Check before you repeat it."
+): Prompt.ToolResultPart =>
+  Prompt.toolResultPart({ id: call.id, name: call.name, isFailure: true, result, providerExecuted: false })
+
+/** What a call of a turn that a person stopped is said to have returned. */
+export const stopped = "The call was stopped, by the person you talk to, before it had ended."
 
 const clip = (text: string): string =>
   text.length <= inputLimit
@@ -94,10 +94,10 @@ export const prompt = (options: {
   let repeats = makeRepeats()
 
   // Results stand right after the calls; what people said meanwhile follows.
-  const flush = () => {
+  const flush = (cut?: string) => {
     if (calls.length > 0) {
       messages.push(
-        Prompt.toolMessage({ content: calls.map((call) => results.get(call.id) ?? interruptedResult(call)) })
+        Prompt.toolMessage({ content: calls.map((call) => results.get(call.id) ?? interruptedResult(call, cut)) })
       )
     }
     messages.push(...held)
@@ -122,7 +122,7 @@ export const prompt = (options: {
         break
       case "TurnEnded":
         repeats = makeRepeats()
-        flush()
+        flush(event.ending._tag === "Stopped" ? stopped : undefined)
         break
       case "ModelRequested":
         flush()

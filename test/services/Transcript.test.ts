@@ -80,17 +80,20 @@ describe("Transcript", () => {
     assert.include(textsOf(messages)[1], "two")
   })
 
-  it("a call that was cut short is said to be so", () => {
-    const [, , tool] = shown(
-      entries(
+  it("a call that was cut short is said to be so, and one that a person stopped", () => {
+    const cut = (...more: ReadonlyArray<Turn.Event>) => {
+      const begun: ReadonlyArray<Turn.Event> = [
         input("one"),
         asked,
         { _tag: "ModelAnswered", step: 1, content: [callOf("a")], usage },
-        { _tag: "ToolStarted", call: "a", tool: "bash" },
-        { _tag: "TurnEnded", ending: { _tag: "Stopped" } }
-      )
-    )
-    assert.deepStrictEqual(tool?.content, [Transcript.interruptedResult(callOf("a"))])
+        { _tag: "ToolStarted", call: "a", tool: "bash" }
+      ]
+      return shown(entries(...begun, ...more))[2]?.content
+    }
+    assert.deepStrictEqual(cut(), [Transcript.interruptedResult(callOf("a"))])
+    assert.deepStrictEqual(cut({ _tag: "TurnEnded", ending: { _tag: "Stopped" } }), [
+      Transcript.interruptedResult(callOf("a"), Transcript.stopped)
+    ])
   })
 
   it("who says it, and when, is told with it", () => {
