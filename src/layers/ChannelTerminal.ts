@@ -23,6 +23,7 @@ import type { Readable, Writable } from "node:stream"
 import { ReadStream, WriteStream } from "node:tty"
 import { type Channel, type ChannelError, Channels, type InboundDelivery } from "../services/Channel.ts"
 import { ChannelName, ChatId, MessageId, type OutputId, SenderId, text as content } from "../services/Message.ts"
+import * as Reply from "../services/Reply.ts"
 import type { TurnEvent } from "../services/Turn.ts"
 import * as Screen from "./internal/screen.ts"
 
@@ -70,27 +71,25 @@ const describe = (
     }
   })
 
-/** The outputs of an ended turn that are still to be sent. */
+/** The outputs of an ended turn that are still to be sent. Both say whether the turn is now over and all of it sent. */
 const makePending = () => {
   const sent = new Set<OutputId>()
   let waiting: ReadonlyArray<OutputId> | undefined
   const check = () => {
-    if (waiting === undefined || !waiting.every((output) => sent.has(output))) return false
+    if (waiting?.every((output) => sent.has(output)) !== true) return false
     waiting = undefined
     sent.clear()
     return true
   }
-  return {
-    /** Both say whether the turn is now over and all of it sent. */
-    onSent: (output: OutputId) => {
-      sent.add(output)
-      return check()
-    },
-    onEnded: (outputs: ReadonlyArray<OutputId>) => {
-      waiting = outputs
-      return check()
-    }
+  const onSent = (output: OutputId) => {
+    sent.add(output)
+    return check()
   }
+  const onEnded = (outputs: ReadonlyArray<OutputId>) => {
+    waiting = outputs
+    return check()
+  }
+  return { onSent, onEnded }
 }
 
 const summary = (tool: string, params: unknown): string => {
@@ -111,15 +110,17 @@ const interactive = Effect.fnUntraced(function* (
   const lines = yield* Queue.unbounded<string, Cause.Done>()
   const spinner = yield* FiberHandle.make()
   const pending = makePending()
-  const streamed = new Map<OutputId, string>()
+  /** What the model has written of an output, and what of it is on the screen. */
+  const streamed = new Map<OutputId, { readonly written: string; readonly shown: string }>()
   const tools = new Map<string, string>()
   /** A turn runs; `watched`: it began with something typed, so its text streams. */
   let running = false
   let watched = false
   let typed = false
   let leaving = false
+  let left = false
 
-  const leave = () => Queue.endUnsafe(lines)
+  const leave = () => void (left = Queue.endUnsafe(lines))
   const screen = yield* Effect.acquireRelease(
     Effect.sync(() =>
       Screen.make(input, output, {
@@ -131,6 +132,8 @@ const interactive = Effect.fnUntraced(function* (
         },
         onInterrupt: (cleared) => {
           if (cleared) return
+          // Left already, and still here: the claw has something that it cannot finish.
+          if (left) return void process.kill(process.pid, "SIGINT")
           if (leaving) return leave()
           leaving = true
           if (running) Queue.offerUnsafe(lines, "/stop")
@@ -152,6 +155,17 @@ const interactive = Effect.fnUntraced(function* (
     return Effect.andThen(FiberHandle.clear(spinner), Effect.sync(screen.prompt))
   })
 
+  const write = Effect.fnUntraced(function* (output: OutputId, delta: string) {
+    const before = streamed.get(output) ?? { written: "", shown: "" }
+    const written = before.written + delta
+    const begun = Reply.begun(written)
+    const shown = begun.startsWith(before.shown) ? begun : before.shown
+    streamed.set(output, { written, shown })
+    if (shown === before.shown) return
+    yield* FiberHandle.clear(spinner)
+    screen.write(shown.slice(before.shown.length))
+  })
+
   const follow = Effect.fnUntraced(function* (event: TurnEvent) {
     if (event._tag === "TurnBegan") {
       running = true
@@ -164,11 +178,10 @@ const interactive = Effect.fnUntraced(function* (
         screen.begin()
         return yield* FiberHandle.run(spinner, spin)
       case "TextDelta":
-        yield* FiberHandle.clear(spinner)
-        streamed.set(event.output, (streamed.get(event.output) ?? "") + event.delta)
-        return screen.write(event.delta)
+        return yield* write(event.output, event.delta)
       case "TextDiscarded":
-        if (streamed.delete(event.output)) screen.write(" …\n")
+        if (streamed.get(event.output)?.shown) screen.write(" …\n")
+        streamed.delete(event.output)
         return yield* FiberHandle.run(spinner, spin)
       case "ToolCalled":
         tools.set(event.call, summary(event.tool, event.params))
@@ -186,8 +199,8 @@ const interactive = Effect.fnUntraced(function* (
     inbound: Stream.mapEffect(Stream.fromQueue(lines), (line) => delivery(line)),
     send: (_chat, { id, text }) =>
       Effect.suspend(() => {
-        const shown = streamed.get(id)
-        if (shown === undefined) screen.print(text)
+        const { shown } = streamed.get(id) ?? { shown: "" }
+        if (shown === "") screen.print(text)
         else if (text.startsWith(shown)) screen.write(`${text.slice(shown.length)}\n`)
         else screen.print(text)
         // A reply that belongs to no turn answers a command.

@@ -39,10 +39,10 @@ interface EntryRow {
 /**
  * The journal.
  *
- * Provides `Journal`; requires a `SqlClient` whose database is migrated. Holds nothing to release. Services on the same
+ * Provides `Journal`; requires a `SqlClient` whose database is migrated. On release it leaves a mark that it ended in order. Services on the same
  * client join its transactions.
  */
-export const layer: Layer.Layer<Journal, never, SqlClient.SqlClient> = Layer.effect(
+export const layer: Layer.Layer<Journal, JournalError, SqlClient.SqlClient> = Layer.effect(
   Journal,
   Effect.gen(function* () {
     const sql = yield* SqlClient.SqlClient
@@ -76,7 +76,17 @@ export const layer: Layer.Layer<Journal, never, SqlClient.SqlClient> = Layer.eff
       return Math.max(...inserted.map(({ position }) => position))
     })
 
+    // The mark of an orderly end, which a death cannot leave.
+    const marks = yield* sql`DELETE FROM marks WHERE name = 'ended' RETURNING name`.pipe(
+      Effect.mapError(failed("open"))
+    )
+    yield* Effect.addFinalizer(() =>
+      Effect.ignore(sql`INSERT INTO marks (name) VALUES ('ended') ON CONFLICT DO NOTHING`)
+    )
+
     return Journal.of({
+      wasCut: marks.length === 0,
+
       accept: Effect.fn("Journal.accept")(
         function* ({ agent, conversation, input, key }) {
           const at = yield* Clock.currentTimeMillis

@@ -74,8 +74,8 @@ const retryAfterOf = (headers: Headers | undefined): Duration.Duration | undefin
 const field = (cause: unknown, name: string): unknown => (Predicate.hasProperty(cause, name) ? cause[name] : undefined)
 
 /** What went wrong, by the API's status and error type. Names of the SDK's classes are not relied on. */
-const reasonOf = (cause: unknown): AiError.AiErrorReason => {
-  const description = cause instanceof Error ? cause.message : String(cause)
+const reasonOf = (cause: unknown, key: string): AiError.AiErrorReason => {
+  const description = (cause instanceof Error ? cause.message : String(cause)).replaceAll(key, "[the key]")
   const status = field(cause, "status")
   const type = field(cause, "type")
   const retryAfter = Predicate.isObject(cause) ? retryAfterOf(headersOf(cause)) : undefined
@@ -125,6 +125,15 @@ const make = Effect.fnUntraced(function* (options: Options) {
     ...(options.thinking === undefined ? {} : { thinking: options.thinking })
   }
   const idleTimeout = options.idleTimeout ?? "90 seconds"
+  const key = Redacted.value(options.apiKey).trim()
+  const refusal = !/^[!-~]+$/.test(key)
+    ? new AiError.AuthenticationError({
+        kind: "InvalidKey",
+        description: "the key is empty, or has a letter no key has"
+      })
+    : options.baseUrl !== undefined && !URL.canParse(options.baseUrl)
+      ? new AiError.InvalidRequestError({ description: `"${options.baseUrl}" is no URL` })
+      : undefined
 
   // The SDK takes a while to load. It is not waited for until the first call.
   const client = yield* Effect.cached(
@@ -134,7 +143,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
         import("@anthropic-ai/sdk/streaming")
       ])
       const messages = new Anthropic({
-        apiKey: Redacted.value(options.apiKey),
+        apiKey: key,
         baseURL: options.baseUrl ?? null,
         maxRetries: 0,
         logLevel: "off",
@@ -150,6 +159,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
   ): Stream.Stream<Response.StreamPartEncoded, AiError.AiError> =>
     Stream.unwrap(
       Effect.gen(function* () {
+        if (refusal !== undefined) return yield* fail(refusal)
         const sdk = yield* client
         const controller = yield* Effect.acquireRelease(
           Effect.sync(() => new AbortController()),
@@ -161,7 +171,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
               sdk.messages
                 .create(Messages.request(request, settings, withThoughts), { signal: controller.signal })
                 .asResponse(),
-            catch: (cause) => fail(reasonOf(cause))
+            catch: (cause) => fail(reasonOf(cause, key))
           })
         const response = yield* send(true).pipe(
           // A thought holds only for what it was thought about: if instructions or tools have changed since, it is void.
@@ -173,7 +183,9 @@ const make = Effect.fnUntraced(function* (options: Options) {
         )
         const progress = Messages.begin()
         // Events as they are on the wire, for a ping is a sign of life: a model may think for minutes without a word.
-        return Stream.fromAsyncIterable(sdk.Sse.rawEvents(response, controller), (cause) => fail(reasonOf(cause))).pipe(
+        return Stream.fromAsyncIterable(sdk.Sse.rawEvents(response, controller), (cause) =>
+          fail(reasonOf(cause, key))
+        ).pipe(
           Stream.timeoutOrElse({
             duration: idleTimeout,
             orElse: () => Stream.fail(fail(networkError("the stream was silent for too long")))
@@ -185,7 +197,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
                 if (event !== "error") return Messages.parts(progress, JSON.parse(data))
                 throw new sdk.APIError(undefined, JSON.parse(data), undefined, response.headers)
               },
-              catch: (cause) => fail(reasonOf(cause))
+              catch: (cause) => fail(reasonOf(cause, key))
             })
           ),
           Stream.flattenIterable,

@@ -7,13 +7,14 @@
  * if this process is killed.
  */
 import Docker from "dockerode"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
+import * as Schedule from "effect/Schedule"
 import * as Semaphore from "effect/Semaphore"
-import { lchown, readdir } from "node:fs/promises"
-import { join } from "node:path"
+import { lchown } from "node:fs/promises"
 import { fileURLToPath } from "node:url"
 import { Writable } from "node:stream"
 import { ImageMissing, Sandbox, SandboxError, type SandboxSpec, SandboxUnavailable } from "../services/Sandbox.ts"
@@ -34,13 +35,6 @@ export interface Options {
 const user = (): { readonly uid: number; readonly gid: number } => {
   const uid = process.getuid?.() ?? 1000
   return uid === 0 ? { uid: 1000, gid: 1000 } : { uid, gid: process.getgid?.() ?? 1000 }
-}
-
-/** What root wrote in a workspace, or another kind of sandbox did, is the user's inside. Links are not followed. */
-const giveTo = async ({ gid, uid }: ReturnType<typeof user>, folder: string): Promise<void> => {
-  await lchown(folder, uid, gid)
-  const entries = await readdir(folder, { recursive: true, withFileTypes: true })
-  await Promise.all(entries.map(({ name, parentPath }) => lchown(join(parentPath, name), uid, gid)))
 }
 
 const statusOf = (cause: unknown): number | undefined =>
@@ -138,6 +132,19 @@ const containerOptions = (spec: SandboxSpec, image: string): Docker.ContainerCre
 const connect = ({ socketPath }: Options): Docker =>
   new Docker({ headers: { Connection: "close" }, ...(socketPath === undefined ? {} : { socketPath }) })
 
+/**
+ * Takes away what a claw left that was killed before it could start its container: all others end by themselves. A claw
+ * that lives starts a container at once, so one that is not started after a minute is nobody's.
+ */
+const sweep = (docker: Docker): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    const filters = { label: ["effect-claw=sandbox"], status: ["created"] }
+    const found = yield* engine(() => docker.listContainers({ all: true, filters }))
+    const now = yield* Clock.currentTimeMillis
+    const left = found.filter(({ Created }) => now - Created * 1000 > 60_000)
+    yield* Effect.forEach(left, ({ Id }) => engine(() => docker.getContainer(Id).remove({ force: true })))
+  }).pipe(Effect.ignore, Effect.repeat(Schedule.spaced("1 minute")), Effect.asVoid)
+
 /** Whether an engine answers, within ten seconds: a busy one takes a while. */
 export const isAvailable = (options: Options = {}): Effect.Effect<boolean> =>
   engine(() => connect(options).ping()).pipe(
@@ -158,6 +165,7 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
     Effect.gen(function* () {
       const docker = connect(options)
       const building = yield* Semaphore.make(1)
+      const sweeping = yield* Effect.cached(Effect.forkIn(sweep(docker), yield* Effect.scope))
 
       const requireImage = (image: string) =>
         Effect.tryPromise({
@@ -180,9 +188,11 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
 
       const open = Effect.fn("Sandbox.open")(function* (spec: SandboxSpec) {
         const image = spec.image ?? options.image ?? defaultImage
+        yield* sweeping
         yield* requireImage(image)
         if (process.getuid?.() === 0) {
-          yield* Effect.tryPromise({ try: () => giveTo(user(), spec.workspace), catch: unavailable })
+          const { gid, uid } = user()
+          yield* Effect.tryPromise({ try: () => lchown(spec.workspace, uid, gid), catch: unavailable })
         }
         const container = yield* Effect.acquireRelease(
           engine(() => docker.createContainer(containerOptions(spec, image))),

@@ -195,7 +195,8 @@ export const layer: Layer.Layer<Scheduler, SchedulerError, SqlClient.SqlClient |
 
         resume: Effect.fn("Scheduler.resume")(function* (conversation, id) {
           const { when } = yield* findPending(conversation, id)
-          const next = Option.getOrNull(When.next(when, yield* Clock.currentTimeMillis))
+          const now = yield* Clock.currentTimeMillis
+          const next = when._tag === "Once" ? when.at : Option.getOrNull(When.next(when, now))
           yield* sql`UPDATE tasks SET paused = 0, next = ${next} WHERE id = ${id}`.pipe(Effect.mapError(failed))
           yield* wake
         }),

@@ -56,8 +56,10 @@ const whenOf = (
     ...(cron === undefined ? [] : [{ cron, ...zone }])
   ]
   const [only] = given
-  if (only !== undefined && given.length === 1) return Effect.succeed(only)
-  const detail = "give exactly one of in_seconds, at, every_seconds and cron"
+  // Each firing is work for a model: none comes every second.
+  const isRare = (every_seconds ?? 60) >= 60 && (cron ?? "* * * * *").trim().split(/\s+/).length === 5
+  if (only !== undefined && given.length === 1 && isRare) return Effect.succeed(only)
+  const detail = "give exactly one of in_seconds, at, every_seconds (60 at least) and cron (five fields)"
   return Effect.fail(new SchedulerError({ reason: new When.WhenInvalid({ detail }) }))
 }
 

@@ -13,7 +13,7 @@ import * as SwarmLocal from "../layers/SwarmLocal.ts"
 import * as WorkspacesLocal from "../layers/WorkspacesLocal.ts"
 import * as Channel from "../services/Channel.ts"
 import type { Conversations } from "../services/Conversations.ts"
-import type { Journal } from "../services/Journal.ts"
+import type { Journal, JournalError } from "../services/Journal.ts"
 import type { Ledger } from "../services/Ledger.ts"
 import type { Memory } from "../services/Memory.ts"
 import type { Scheduler, SchedulerError } from "../services/Scheduler.ts"
@@ -33,7 +33,9 @@ export type Provides = Channel.Channels | Conversations | Journal | Ledger | Mem
  *
  * Provides everything in `Provides`; requires nothing. On release the database is closed and the folder free for another.
  */
-export const layer = (options: Options): Layer.Layer<Provides, DatabaseSqlite.DatabaseError | SchedulerError> =>
+export const layer = (
+  options: Options
+): Layer.Layer<Provides, DatabaseSqlite.DatabaseError | JournalError | SchedulerError> =>
   Layer.mergeAll(SchedulerSql.layer, SwarmLocal.layer(options.swarm)).pipe(
     Layer.provideMerge(ConversationsLocal.layer(options)),
     Layer.provideMerge(

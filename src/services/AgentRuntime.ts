@@ -245,7 +245,7 @@ export const layer = (
 
         yield* read
         const { resumed, turn: left } = Turn.mandate(entries)
-        if (left !== undefined && !known.has(left)) {
+        if (left !== undefined && !known.has(left) && journal.wasCut) {
           if (resumed + 1 >= deathsBorne) {
             const message = "Something I was asked to do has ended me again and again, so I set it aside."
             yield* giveUp(left, 0, { _tag: "Failed", message }, message)

@@ -83,6 +83,8 @@ export const patience = Schedule.min([Schedule.exponential("100 millis"), Schedu
 export class Journal extends Context.Service<
   Journal,
   {
+    /** Whoever worked with this journal before did not end in order. */
+    readonly wasCut: boolean
     /** Appends an input. `false`: it is already here, by its key; the journal is as it was. */
     readonly accept: (delivery: Delivery) => Effect.Effect<boolean, JournalError>
     /** Appends the request of a model step, opening a turn if none is open. Inputs up to here count as seen. */

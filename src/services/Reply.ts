@@ -11,6 +11,12 @@ const hidden = /(```[^]*?(?:```|$)|`[^`\n]*`)|<(internal|think)>[^]*?<\/\2>|<\/?
 /** A text without what is not meant for the chat: `<internal>…</internal>`, `<think>…</think>`. Empty: nothing is. */
 export const shown = (text: string): string => text.replace(hidden, (_, code: string | undefined) => code ?? "").trim()
 
+/** A thought that has not ended, or what may become its mark. */
+const unfinished = /<(internal|think)>(?:(?!<\/\1>)[^])*$|<\/?[a-z]{0,8}$/
+
+/** What can be shown already of a text that is still being written. */
+export const begun = (text: string): string => shown(text.slice(0, unfinished.exec(text)?.index))
+
 const fenceLine = /^ {0,3}(`{3,}|~{3,})[^\n]*$/gm
 const graphemes = new Intl.Segmenter()
 

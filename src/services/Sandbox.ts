@@ -82,7 +82,7 @@ export interface Command {
   /** Working directory. Default `/workspace`. */
   readonly cwd?: string
   readonly env?: Readonly<Record<string, string>>
-  /** The command and all it started are killed after this. Default 2 minutes. */
+  /** The command and its process group are killed after this. Default 2 minutes. */
   readonly deadline?: Duration.Input
   /** Bytes kept of each output stream; the rest is dropped, and counted. Default 1 MiB. */
   readonly outputLimit?: number
@@ -97,7 +97,7 @@ export interface CommandExit {
   readonly droppedBytes: number
 }
 
-/** A running command. Closing its scope kills it and all it started. */
+/** A running command. Closing its scope kills it and its process group; what left the group ends with the session. */
 export interface SandboxProcess {
   readonly stdout: Stream.Stream<Uint8Array, SandboxError>
   readonly stderr: Stream.Stream<Uint8Array, SandboxError>

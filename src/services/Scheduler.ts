@@ -75,7 +75,7 @@ export class Scheduler extends Context.Service<
     /** Tasks still to come, soonest first; of one conversation, or of all. */
     readonly list: (conversation?: ConversationId) => Effect.Effect<ReadonlyArray<Task>, SchedulerError>
     readonly pause: (conversation: ConversationId, id: string) => Effect.Effect<void, SchedulerError>
-    /** Firings missed while paused are not made up for. */
+    /** Firings missed while paused are not made up for, but for that of a task that has only one. */
     readonly resume: (conversation: ConversationId, id: string) => Effect.Effect<void, SchedulerError>
     readonly cancel: (conversation: ConversationId, id: string) => Effect.Effect<void, SchedulerError>
     /** The latest firings of a task, newest first. */

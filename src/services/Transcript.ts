@@ -69,13 +69,12 @@ const refusal = (said: string, detail: string): Prompt.UserMessage => {
 const repeated = (ended: Prompt.ToolResultPart, times: number): Prompt.ToolResultPart => {
   if (times < repeatsTold) return ended
   const note = `[This very call has had this very result ${times} times. Do something else, or say what is in the way.]`
-  const { id, isFailure, modelOutput, name, result } = ended
+  const { id, isFailure, name, result } = ended
   return Prompt.toolResultPart({
     id,
     name,
     isFailure,
     result: typeof result === "string" ? `${result}\n${note}` : { result, note },
-    ...(modelOutput === undefined ? {} : { modelOutput: [...modelOutput, Prompt.textPart({ text: note })] }),
     providerExecuted: false
   })
 }

@@ -53,7 +53,7 @@ export const Event = Schema.TaggedUnion({
   ToolStarted: { call: Schema.String, tool: Schema.String },
   ToolEnded: { result: Prompt.ToolResultPart },
   TurnEnded: { ending: Ending },
-  /** A claw began and found the turn open: the one before it had died, or ended in the middle of it. */
+  /** A claw began and found the turn open, because the one before it had died. */
   TurnResumed: {},
   /** A channel refused for good what was said. */
   OutputRefused: { text: Schema.String, detail: Schema.String },
@@ -167,7 +167,7 @@ export interface Mandate {
   readonly tokens: number
   /** How often the open turn has had the same result of the same call, at most. */
   readonly repeats: number
-  /** How often the open turn was resumed since anything came of it. */
+  /** How often the open turn was cut by a death, with nothing coming of it since. */
   readonly resumed: number
 }
 

@@ -2,10 +2,12 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Channel from "effect-claw/services/Channel"
 import { Ledger } from "effect-claw/services/Ledger"
 import { ChannelName } from "effect-claw/services/Message"
-import { ModelScripted, SandboxMemory } from "effect-claw/testing"
+import { type ChannelMemory, ModelScripted, SandboxMemory } from "effect-claw/testing"
 import * as AiError from "effect/ai/AiError"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import { join } from "node:path"
+import { DatabaseSync } from "node:sqlite"
 import { folder } from "../contracts/store.ts"
 import { ask, commands, echo, last, life, model, replies, requests, say, transcript } from "./life.ts"
 
@@ -51,12 +53,24 @@ describe("a turn that goes in circles", () => {
 })
 
 describe("a turn that ends its claw again and again", () => {
-  /** A life that ends while the model is being asked. */
-  const cut = (directory: string) => life(directory, { model: model(() => Effect.never) })(asked(1))
+  const stalled = model(() => Effect.never)
+  /** As if a life had been cut: the mark of its orderly end is gone. */
+  const kill = (directory: string) =>
+    Effect.sync(() => {
+      const database = new DatabaseSync(join(directory, "claw.db"))
+      database.exec("DELETE FROM marks")
+      database.close()
+    })
+  /** A life that is cut while the model is being asked. */
+  const cut = (
+    directory: string,
+    body: Effect.Effect<unknown, unknown, ChannelMemory.ChannelMemory | ModelScripted.ModelScripted> = asked(1),
+    of = stalled
+  ) => Effect.andThen(life(directory, { model: of })(body), kill(directory))
 
   test("is set aside, the chat is told, and the rest goes on", (directory) =>
     Effect.gen(function* () {
-      yield* life(directory, { model: model(() => Effect.never) })(Effect.andThen(say("do the thing"), asked(1)))
+      yield* cut(directory, Effect.andThen(say("do the thing"), asked(1)))
       yield* cut(directory)
       yield* cut(directory)
       yield* Effect.gen(function* () {
@@ -70,13 +84,24 @@ describe("a turn that ends its claw again and again", () => {
     Effect.gen(function* () {
       let answers = 0
       const once = model(() => (answers++ === 0 ? call("bash", { command: "ls" }) : Effect.never))
-      yield* life(directory, { model: model(() => Effect.never) })(Effect.andThen(say("do the thing"), asked(1)))
+      yield* cut(directory, Effect.andThen(say("do the thing"), asked(1)))
       yield* cut(directory)
-      yield* life(directory, { model: once })(asked(2))
+      yield* cut(directory, asked(2), once)
       yield* cut(directory)
       const reply = yield* Effect.map(replies(1), ([first]) => first).pipe(
         life(directory, { model: model([text("done")]) })
       )
+      assert.strictEqual(reply, "done")
+    }))
+})
+
+describe("a claw that ends in order again and again", () => {
+  test("throws nothing away", (directory) =>
+    Effect.gen(function* () {
+      const stalled = { model: model(() => Effect.never) }
+      yield* life(directory, stalled)(Effect.andThen(say("do the thing"), asked(1)))
+      for (let restart = 0; restart < 5; restart++) yield* life(directory, stalled)(asked(1))
+      const [reply] = yield* life(directory, { model: model([text("done")]) })(replies(1))
       assert.strictEqual(reply, "done")
     }))
 })

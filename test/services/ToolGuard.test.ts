@@ -281,7 +281,7 @@ describe("ToolGuard", () => {
   it.effect("what cannot be journalled is not run", () => {
     const log = makeLog()
     const full = new JournalError({ operation: "record", reason: new StoreFailed({ detail: "full", cause: "full" }) })
-    const broken = Layer.mock(Journal, { record: () => Effect.fail(full) })
+    const broken = Layer.mock(Journal, { wasCut: false, record: () => Effect.fail(full) })
     return Effect.gen(function* () {
       assert.strictEqual(yield* Effect.flip(call("echo", { log })), full)
       assert.deepStrictEqual(log.ran, [])

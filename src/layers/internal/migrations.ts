@@ -14,61 +14,31 @@ export const migrations = {
   // `position` orders the journal of the whole claw. `turn` is the open turn's first position; `seen` and `last_input`
   // are positions too, so "unfinished" is a comparison.
   "1_journal": statements(
-    `CREATE TABLE conversations (
-      id TEXT PRIMARY KEY NOT NULL,
-      agent TEXT NOT NULL,
-      beginning INTEGER NOT NULL DEFAULT 0,
-      last_input INTEGER NOT NULL DEFAULT 0,
-      seen INTEGER NOT NULL DEFAULT 0,
-      turn INTEGER
-    ) WITHOUT ROWID`,
+    `CREATE TABLE conversations (id TEXT PRIMARY KEY NOT NULL, agent TEXT NOT NULL,
+      beginning INTEGER NOT NULL DEFAULT 0, last_input INTEGER NOT NULL DEFAULT 0, seen INTEGER NOT NULL DEFAULT 0,
+      turn INTEGER) WITHOUT ROWID`,
     `CREATE INDEX conversations_unfinished ON conversations (id) WHERE turn IS NOT NULL OR last_input > seen`,
-    `CREATE TABLE entries (
-      position INTEGER PRIMARY KEY,
-      conversation TEXT NOT NULL,
-      key TEXT,
-      at INTEGER NOT NULL,
-      event TEXT NOT NULL
-    )`,
+    `CREATE TABLE entries (position INTEGER PRIMARY KEY, conversation TEXT NOT NULL, key TEXT, at INTEGER NOT NULL,
+      event TEXT NOT NULL)`,
     `CREATE INDEX entries_conversation ON entries (conversation, position)`,
     `CREATE UNIQUE INDEX entries_key ON entries (conversation, key) WHERE key IS NOT NULL`,
-    `CREATE TABLE outputs (
-      ordinal INTEGER PRIMARY KEY,
-      id TEXT NOT NULL UNIQUE,
-      conversation TEXT NOT NULL,
-      text TEXT NOT NULL,
-      status TEXT NOT NULL DEFAULT 'pending',
-      attempts INTEGER NOT NULL DEFAULT 0
-    )`,
+    `CREATE TABLE outputs (ordinal INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, conversation TEXT NOT NULL,
+      text TEXT NOT NULL, status TEXT NOT NULL DEFAULT 'pending', attempts INTEGER NOT NULL DEFAULT 0)`,
+    `CREATE TABLE marks (name TEXT PRIMARY KEY NOT NULL) WITHOUT ROWID`,
     `CREATE INDEX outputs_pending ON outputs (conversation, ordinal) WHERE status = 'pending'`
   ),
   "2_ledger": statements(
-    `CREATE TABLE calls (
-      turn INTEGER NOT NULL,
-      step INTEGER NOT NULL,
-      at INTEGER NOT NULL,
-      conversation TEXT NOT NULL,
-      agent TEXT NOT NULL,
-      sender TEXT,
-      model TEXT NOT NULL,
-      booked INTEGER NOT NULL DEFAULT 0,
-      input_tokens INTEGER NOT NULL,
-      cache_read_tokens INTEGER NOT NULL DEFAULT 0,
-      cache_write_tokens INTEGER NOT NULL DEFAULT 0,
-      output_tokens INTEGER NOT NULL DEFAULT 0,
-      microdollars INTEGER NOT NULL,
-      PRIMARY KEY (turn, step)
-    ) WITHOUT ROWID`,
+    `CREATE TABLE calls (turn INTEGER NOT NULL, step INTEGER NOT NULL, at INTEGER NOT NULL,
+      conversation TEXT NOT NULL, agent TEXT NOT NULL, sender TEXT, model TEXT NOT NULL,
+      booked INTEGER NOT NULL DEFAULT 0, input_tokens INTEGER NOT NULL,
+      cache_read_tokens INTEGER NOT NULL DEFAULT 0, cache_write_tokens INTEGER NOT NULL DEFAULT 0,
+      output_tokens INTEGER NOT NULL DEFAULT 0, microdollars INTEGER NOT NULL, PRIMARY KEY (turn, step)
+     ) WITHOUT ROWID`,
     `CREATE INDEX calls_agent ON calls (agent, at)`
   ),
   "3_memory": statements(
-    `CREATE TABLE memories (
-      id INTEGER PRIMARY KEY AUTOINCREMENT,
-      scope TEXT NOT NULL,
-      text TEXT NOT NULL,
-      at INTEGER NOT NULL,
-      UNIQUE (scope, text)
-    )`,
+    `CREATE TABLE memories (id INTEGER PRIMARY KEY AUTOINCREMENT, scope TEXT NOT NULL, text TEXT NOT NULL,
+      at INTEGER NOT NULL, UNIQUE (scope, text))`,
     `CREATE VIRTUAL TABLE memories_index USING fts5(text, content='memories', content_rowid='id', tokenize='porter unicode61')`,
     `CREATE TRIGGER memories_insert AFTER INSERT ON memories BEGIN
       INSERT INTO memories_index(rowid, text) VALUES (new.id, new.text); END`,
@@ -76,24 +46,12 @@ export const migrations = {
       INSERT INTO memories_index(memories_index, rowid, text) VALUES ('delete', old.id, old.text); END`
   ),
   "4_scheduler": statements(
-    `CREATE TABLE tasks (
-      id TEXT PRIMARY KEY NOT NULL,
-      conversation TEXT NOT NULL,
-      agent TEXT NOT NULL,
-      sender TEXT,
-      text TEXT NOT NULL,
-      due TEXT NOT NULL,
-      when_missed TEXT NOT NULL,
-      paused INTEGER NOT NULL DEFAULT 0,
-      next INTEGER
-    ) WITHOUT ROWID`,
+    `CREATE TABLE tasks (id TEXT PRIMARY KEY NOT NULL, conversation TEXT NOT NULL, agent TEXT NOT NULL,
+      sender TEXT, text TEXT NOT NULL, due TEXT NOT NULL, when_missed TEXT NOT NULL,
+      paused INTEGER NOT NULL DEFAULT 0, next INTEGER) WITHOUT ROWID`,
     `CREATE INDEX tasks_next ON tasks (next) WHERE next IS NOT NULL AND paused = 0`,
-    `CREATE TABLE task_runs (
-      task TEXT NOT NULL,
-      due INTEGER NOT NULL,
-      fired_at INTEGER NOT NULL,
-      PRIMARY KEY (task, due)
-    ) WITHOUT ROWID`
+    `CREATE TABLE task_runs (task TEXT NOT NULL, due INTEGER NOT NULL, fired_at INTEGER NOT NULL,
+      PRIMARY KEY (task, due)) WITHOUT ROWID`
   )
 }
 

@@ -126,7 +126,13 @@ export const makeSession = Effect.fnUntraced(function* (
       if (command === undefined) return Effect.void
       command.timedOut = timedOut
       send(4, number, "")
-      return Effect.ignore(Deferred.await(command.exit)).pipe(Effect.timeoutOption("2 seconds"), Effect.asVoid)
+      // What was started may have taken the line over, or stopped the runner: a session that does not obey is given up.
+      return Effect.ignore(Deferred.await(command.exit)).pipe(
+        Effect.timeoutOrElse({
+          duration: "1 second",
+          orElse: () => Effect.sync(() => lose("the sandbox did not obey, and was given up"))
+        })
+      )
     })
 
   const exec = Effect.fn("SandboxSession.exec")(function* (command: Command) {
