@@ -74,7 +74,7 @@ describe("the tarball", () => {
   it("has the code, its source, the command, the sandbox's image, and what to read", () => {
     assert.sameMembers(
       [...new Set(packed.map((file) => file.split("/")[0]))],
-      ["CHANGELOG.md", "LICENSE", "README.md", "bin", "dist", "package.json", "sandbox", "src"]
+      ["CHANGELOG.md", "LICENSE", "README.md", "bin", "dist", "docs", "examples", "package.json", "sandbox", "src"]
     )
     assert.includeMembers(
       [...packed],
@@ -84,7 +84,7 @@ describe("the tarball", () => {
 
   it("has no tests", () =>
     assert.deepStrictEqual(
-      packed.filter((file) => /test\.|contracts|fixtures/.test(file)),
+      packed.filter((file) => /^test|\.test\.|contracts|fixtures/.test(file)),
       []
     ))
 

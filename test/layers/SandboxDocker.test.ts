@@ -198,6 +198,18 @@ describeWithEngine("SandboxDocker", () => {
     })
   )
 
+  test(
+    "a command that takes the line over loses the session at its deadline, and holds nothing up",
+    Effect.gen(function* () {
+      const session = yield* open()
+      const forged = "printf '\\x00\\x0f\\x00\\x00\\x01\\x00\\x00\\x00\\x63' > /proc/1/fd/1; sleep 60"
+      const error = yield* Effect.flip(Sandbox.run(session, { run: forged, deadline: "1 second" })).pipe(
+        Effect.timeout("10 seconds")
+      )
+      assert.strictEqual(error instanceof Sandbox.SandboxError && error.reason._tag, "SessionLost")
+    })
+  )
+
   it.live("an image that is not there is named", () =>
     Effect.gen(function* () {
       const error = yield* Effect.flip(open({ image: "effect-claw/none:0" }))

@@ -16,6 +16,20 @@ describe("what a chat is shown", () => {
   for (const [name, text, expected] of cases) it(name, () => assert.strictEqual(Reply.shown(text), expected))
 })
 
+describe("a text that is still being written", () => {
+  const whole = "\n\nHello <think>secret <b></think>there, `<think>` is a tag.\n\n<internal>more</internal>\n"
+  it("shows at every moment a beginning of what it will be, and no thought", () => {
+    let before = ""
+    for (let length = 0; length <= whole.length; length++) {
+      const begun = Reply.begun(whole.slice(0, length))
+      assert.isTrue(begun.startsWith(before), JSON.stringify([before, begun]))
+      assert.notInclude(begun, "secret")
+      before = begun
+    }
+    assert.isTrue(Reply.shown(whole).startsWith(before))
+  })
+})
+
 /** The pieces' text without fences, white space and what was put in. */
 const bare = (text: string) => text.replace(/^ {0,3}(```|~~~).*$/gm, "").replace(/\s+/g, "")
 
