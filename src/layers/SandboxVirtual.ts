@@ -3,7 +3,8 @@
  *
  * There is no host in it to reach: its commands are the interpreter's, its files are in memory, and the one host folder
  * it sees is the workspace, through which it follows no link. There is no network and there are no real processes, hence
- * no compilers and no installed programs either. Each session is a thread with a memory limit.
+ * no compilers and no installed programs either. Each session is a thread with a memory limit, and runs one command at a
+ * time: the others wait for it.
  */
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"

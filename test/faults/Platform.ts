@@ -22,7 +22,9 @@ interface Line {
 
 const write = (socket: Socket, line: Line) => void socket.write(`${JSON.stringify(line)}\n`)
 const listen = (socket: Socket, use: (line: Line) => void) =>
-  createInterface({ input: socket, crlfDelay: Infinity }).on("line", (line) => use(JSON.parse(line)))
+  createInterface({ input: socket, crlfDelay: Infinity })
+    .on("line", (line) => use(JSON.parse(line)))
+    .on("error", () => {})
 
 /** A message that someone saw in a chat. */
 export interface Seen {

@@ -209,7 +209,7 @@ describe("nothing lost, nothing doubled", () => {
     process.stdout.write(`seed: ${seed}\n`)
     const random = makeRandom(seed)
     const until = Date.now() + Number(process.env["SOAK_SECONDS"] ?? 0) * 1000
-    do await side(12, 2, () => storm(random))
+    do await side(6, 2, () => storm(random))
     while (Date.now() < until)
   })
 })

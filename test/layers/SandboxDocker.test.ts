@@ -1,6 +1,7 @@
 import { assert, it } from "@effect/vitest"
 import * as SandboxDocker from "effect-claw/layers/SandboxDocker"
 import * as Sandbox from "effect-claw/services/Sandbox"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
@@ -109,6 +110,19 @@ describeWithEngine("SandboxDocker", () => {
         environment.filter((name) => name !== undefined && !expected.has(name)),
         []
       )
+    })
+  )
+
+  test(
+    "commands run side by side",
+    Effect.gen(function* () {
+      const session = yield* open()
+      const [duration] = yield* Effect.timed(
+        Effect.forEach(Array.from({ length: 10 }), () => Sandbox.run(session, { run: "sleep 1" }), {
+          concurrency: "unbounded"
+        })
+      )
+      assert.isBelow(Duration.toMillis(duration), 8000)
     })
   )
 

@@ -47,18 +47,12 @@ if (port !== null) {
     mounts: [{ mountPoint: "/workspace", filesystem: new ReadWriteFs({ root: workspace, maxFileReadSize: fileLimit }) }]
   })
   // A command's bounds are its deadline and the thread's memory; the interpreter's counters are set out of their way.
+  const counters = "maxCommandCount maxLoopIterations maxAwkIterations maxSedIterations maxJqIterations maxWorkUnits"
   const bash = new Bash({
     fs,
     cwd: "/workspace",
     env: { HOME: "/workspace" },
-    executionLimits: {
-      maxCommandCount: 1e9,
-      maxLoopIterations: 1e9,
-      maxAwkIterations: 1e9,
-      maxSedIterations: 1e9,
-      maxJqIterations: 1e9,
-      maxWorkUnits: 1e12
-    }
+    executionLimits: Object.fromEntries(counters.split(" ").map((counter) => [counter, 1e12]))
   })
   const running = new Map<number, AbortController>()
   const encoder = new TextEncoder()
@@ -109,12 +103,23 @@ if (port !== null) {
     answer({ type: "content", id, content: new Uint8Array() })
   }
 
-  port.on("message", (request: VirtualShellRequest) => {
-    if (request.type === "kill") return running.get(request.id)?.abort()
+  // The interpreter guards the process while a command runs, and two guards at once wait for each other for ever.
+  let line = Promise.resolve()
+  const killed = new Set<number>()
+  const failed = (id: number, detail: string) => answer({ type: "failed", id, detail })
+
+  const obey = (request: Exclude<VirtualShellRequest, { type: "kill" }>): Promise<void> => {
+    if (killed.delete(request.id)) return Promise.resolve()
     const work = request.type === "exec" ? exec(request) : request.type === "read" ? read(request) : write(request)
-    work.catch((cause: unknown) =>
-      answer({ type: "failed", id: request.id, detail: cause instanceof Error ? cause.message : String(cause) })
-    )
+    return work.catch((cause: unknown) => failed(request.id, cause instanceof Error ? cause.message : String(cause)))
+  }
+
+  port.on("message", (request: VirtualShellRequest) => {
+    if (request.type !== "kill") return void (line = line.then(() => obey(request)))
+    const command = running.get(request.id)
+    if (command !== undefined) return command.abort()
+    killed.add(request.id)
+    failed(request.id, "killed before it began")
   })
 }
 
