@@ -76,8 +76,12 @@ export const layer = (options: Options = {}): Layer.Layer<Conversations, never, 
           yield* Effect.flatMap(journal.unfinished, Effect.forEach(actors.tell, { discard: true }))
         }),
         deliver: Effect.fn("Conversations.deliver")(function* (delivery) {
+          const { conversation, mode } = delivery
           const isNew = yield* journal.accept(delivery)
-          yield* actors.tell(delivery.conversation)
+          if (isNew && mode === "interrupt" && !closing && (yield* actors.stop(conversation))) {
+            yield* journal.record({ conversation, events: [], ending: { _tag: "Superseded" } })
+          }
+          if (mode !== "context") yield* actors.tell(conversation)
           return isNew
         }),
         wake: actors.tell,

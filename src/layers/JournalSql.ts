@@ -76,6 +76,8 @@ export const layer: Layer.Layer<Journal, JournalError, SqlClient.SqlClient> = La
       return Math.max(...inserted.map(({ position }) => position))
     })
 
+    const isEnd = sql.literal(`event LIKE '{"_tag":"TurnEnded"%'`)
+
     // The mark of an orderly end, which a death cannot leave.
     const marks = yield* sql`DELETE FROM marks WHERE name = 'ended' RETURNING name`.pipe(
       Effect.mapError(failed("open"))
@@ -88,18 +90,27 @@ export const layer: Layer.Layer<Journal, JournalError, SqlClient.SqlClient> = La
       wasCut: marks.length === 0,
 
       accept: Effect.fn("Journal.accept")(
-        function* ({ agent, conversation, input, key }) {
+        function* ({ agent, conversation, input, key, mode }) {
           const at = yield* Clock.currentTimeMillis
-          const event = yield* encode({ _tag: "InputAccepted", input })
+          const kept = mode === "collect" || mode === "context" ? { mode } : {}
+          const event = yield* encode({ _tag: "InputAccepted", input, ...kept })
           return yield* transaction(
             Effect.gen(function* () {
               const [row] = yield* sql<{ position: number }>`
             INSERT INTO entries ${sql.insert({ conversation, key, at, event })}
             ON CONFLICT DO NOTHING RETURNING position`
               if (row === undefined) return false
+              const last_input = mode === "context" ? 0 : row.position
               yield* sql`
-            INSERT INTO conversations ${sql.insert({ id: conversation, agent, last_input: row.position })}
-            ON CONFLICT (id) DO UPDATE SET agent = excluded.agent, last_input = excluded.last_input`
+            INSERT INTO conversations ${sql.insert({ id: conversation, agent, last_input })}
+            ON CONFLICT (id) DO UPDATE SET agent = excluded.agent${
+              mode === "context"
+                ? sql``
+                : mode === "collect"
+                  ? sql`, waiting = CASE WHEN conversations.turn IS NULL THEN 0 ELSE 1 END, last_input =
+                    CASE WHEN conversations.turn IS NULL THEN excluded.last_input ELSE conversations.last_input END`
+                  : sql`, last_input = excluded.last_input`
+            }`
               return true
             })
           )
@@ -124,7 +135,15 @@ export const layer: Layer.Layer<Journal, JournalError, SqlClient.SqlClient> = La
           if (Arr.isReadonlyArrayNonEmpty(events)) {
             const position = yield* append(conversation, events)
             if (events.some(({ _tag }) => _tag === "ConversationReset")) {
-              yield* sql`UPDATE conversations SET beginning = ${position}, seen = ${position}, turn = NULL WHERE id = ${conversation}`
+              yield* sql`UPDATE conversations SET beginning = ${position}, seen = ${position}, turn = NULL, waiting = 0 WHERE id = ${conversation}`
+            }
+            for (const event of events) {
+              // A turn is read whole, also when a part of it is compacted.
+              if (event._tag === "Compacted") {
+                yield* sql`UPDATE conversations SET beginning = COALESCE((SELECT MAX(position) FROM entries
+                  WHERE conversation = ${conversation} AND position < ${event.before} AND position > beginning
+                  AND ${isEnd}), beginning) WHERE id = ${conversation}`
+              }
             }
           }
           if (Arr.isReadonlyArrayNonEmpty(outputs)) {
@@ -132,14 +151,19 @@ export const layer: Layer.Layer<Journal, JournalError, SqlClient.SqlClient> = La
             yield* sql`INSERT INTO outputs ${sql.insert(rows)} ON CONFLICT (id) DO NOTHING`
           }
           if (ending === undefined) return false
-          if (ending._tag === "Done") {
-            const [unseen] = yield* sql`SELECT 1 FROM conversations WHERE id = ${conversation} AND last_input > seen`
-            if (unseen !== undefined) return false
+          if (ending._tag === "Done" || ending._tag === "Superseded") {
+            const against = ending._tag === "Done" ? sql`last_input > seen` : sql`turn IS NULL`
+            const [refused] = yield* sql`SELECT 1 FROM conversations WHERE id = ${conversation} AND ${against}`
+            if (refused !== undefined) return false
           }
           const position = yield* append(conversation, [{ _tag: "TurnEnded", ending }])
-          yield* ending._tag === "Stopped"
-            ? sql`UPDATE conversations SET turn = NULL, seen = ${position} WHERE id = ${conversation}`
-            : sql`UPDATE conversations SET turn = NULL WHERE id = ${conversation}`
+          const then =
+            ending._tag === "Stopped"
+              ? sql`seen = ${position}`
+              : ending._tag === "Superseded"
+                ? sql`last_input = ${position}`
+                : sql`last_input = CASE WHEN waiting = 1 THEN ${position} ELSE last_input END`
+          yield* sql`UPDATE conversations SET turn = NULL, waiting = 0, ${then} WHERE id = ${conversation}`
           return true
         },
         transaction,

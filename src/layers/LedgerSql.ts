@@ -43,7 +43,7 @@ export const layer: Layer.Layer<Ledger, never, SqlClient.SqlClient> = Layer.effe
           : "input_tokens + cache_read_tokens + cache_write_tokens + output_tokens"
       )
       const [row] = yield* sql<{ spent: number }>`
-        SELECT COALESCE(SUM(${column}), 0) AS spent FROM calls WHERE NOT (turn = ${call.turn} AND step = ${call.step}) AND ${
+        SELECT COALESCE(SUM(${column}), 0) AS spent FROM calls WHERE ${
           period === "day" ? sql.and([sql`agent = ${call.agent}`, sql`at >= ${midnight}`]) : sql`turn = ${call.turn}`
         }`.pipe(Effect.mapError(booksFailed))
       const spent = row?.spent ?? 0
@@ -71,10 +71,16 @@ export const layer: Layer.Layer<Ledger, never, SqlClient.SqlClient> = Layer.effe
         if (perDay !== undefined) yield* check(call, "day", perDay, microdollars)
         if (perTurn !== undefined) yield* check(call, "turn", perTurn, microdollars)
         const at = yield* Clock.currentTimeMillis
+        // A call that was cut may have been paid for: its reservation stands, and the next has a row of its own.
+        const [before] = yield* sql<{ last: number }>`
+          SELECT COALESCE(MAX(attempt), 0) AS last FROM calls WHERE turn = ${call.turn} AND step = ${call.step}`.pipe(
+          Effect.mapError(booksFailed)
+        )
         yield* sql`
           INSERT INTO calls ${sql.insert({
             turn: call.turn,
             step: call.step,
+            attempt: (before?.last ?? 0) + 1,
             at,
             conversation: call.conversation,
             agent: call.agent,
@@ -82,20 +88,26 @@ export const layer: Layer.Layer<Ledger, never, SqlClient.SqlClient> = Layer.effe
             model: call.model,
             input_tokens: call.tokens,
             microdollars
-          })} ON CONFLICT (turn, step) DO UPDATE SET at = excluded.at, booked = 0, input_tokens = excluded.input_tokens,
-          microdollars = excluded.microdollars`.pipe(Effect.mapError(booksFailed))
+          })}`.pipe(Effect.mapError(booksFailed))
       }),
 
-      book: Effect.fn("Ledger.book")(function* ({ price, step, turn, usage }) {
-        const { inputTokens, outputTokens } = usage
-        const cacheRead = inputTokens.cacheRead ?? 0
-        const cacheWrite = inputTokens.cacheWrite ?? 0
-        yield* sql`UPDATE calls SET booked = 1,
+      book: Effect.fn("Ledger.book")(
+        function* ({ price, step, turn, usage }) {
+          const latest = sql`turn = ${turn} AND step = ${step} AND attempt =
+          (SELECT MAX(attempt) FROM calls WHERE turn = ${turn} AND step = ${step})`
+          if (usage === undefined) return yield* sql`DELETE FROM calls WHERE ${latest}`
+          const { inputTokens, outputTokens } = usage
+          const cacheRead = inputTokens.cacheRead ?? 0
+          const cacheWrite = inputTokens.cacheWrite ?? 0
+          yield* sql`UPDATE calls SET booked = 1,
           input_tokens = ${inputTokens.uncached ?? Math.max(0, (inputTokens.total ?? 0) - cacheRead - cacheWrite)},
           cache_read_tokens = ${cacheRead}, cache_write_tokens = ${cacheWrite},
           output_tokens = ${outputTokens.total ?? 0}, microdollars = ${ModelInfo.cost(price, usage)}
-          WHERE turn = ${turn} AND step = ${step}`
-      }, Effect.mapError(booksFailed)),
+          WHERE ${latest}`
+        },
+        Effect.mapError(booksFailed),
+        Effect.asVoid
+      ),
 
       spent: Effect.fn("Ledger.spent")(function* (by) {
         const conditions = [

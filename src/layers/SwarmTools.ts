@@ -46,6 +46,7 @@ const show = ({ agent, answer, ending }: Report): string => {
     case "Exhausted":
       return `${agent} stopped at its bound of ${ending.bound}.${answer === "" ? "" : ` So far: ${answer}`}`
     case "Stopped":
+    case "Superseded":
       return `${agent} was stopped`
   }
 }

@@ -156,6 +156,9 @@ const make = Effect.fnUntraced(function* <Agents extends ReadonlyArray<Agent.Any
         yield* conversations.stop(conversation)
         yield* journal.record({ conversation, events: [{ _tag: "ConversationReset" }] })
         return "We start afresh. What I remember, I keep."
+      case "compact":
+        yield* journal.record({ conversation, events: [{ _tag: "CompactionAsked" }] })
+        return "I will sum up what we said before I answer next."
       case "status": {
         const ready = agents.get(agent)
         const model = ready === undefined ? "" : ` on ${Context.get(ready.model, ModelInfo).name}`
@@ -185,10 +188,12 @@ const make = Effect.fnUntraced(function* <Agents extends ReadonlyArray<Agent.Any
         return yield* say(conversation, id, text)
       }
       case "Engage":
+      case "Context":
         return yield* Effect.asVoid(
           conversations.deliver({
             conversation,
             agent: verdict.agent,
+            mode: verdict._tag === "Context" ? "context" : verdict.mode,
             key: message.id,
             input: {
               origin: {

@@ -9,6 +9,7 @@ import type * as Tool from "effect/ai/Tool"
 import type * as Toolkit from "effect/ai/Toolkit"
 import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
@@ -60,6 +61,13 @@ export interface Limits {
   readonly steps?: number
   /** Tokens in and out. Default 2,000,000. */
   readonly tokens?: number
+  /** Time at work since it began, or was taken up again by a new process. Default 1 hour. */
+  readonly time?: Duration.Input
+  /**
+   * Tokens of one prompt, roughly; older messages are summed up to keep to it. Default 100,000, and never more than the
+   * model takes.
+   */
+  readonly prompt?: number
 }
 
 /** An agent's definition. */
@@ -140,7 +148,12 @@ export const make = <const O extends Options>(
     sandbox: options.sandbox ?? {},
     team: options.team ?? [],
     budget,
-    limits: { steps: limits.steps ?? 50, tokens: limits.tokens ?? 2_000_000 }
+    limits: {
+      steps: limits.steps ?? 50,
+      tokens: limits.tokens ?? 2_000_000,
+      time: limits.time ?? "1 hour",
+      prompt: limits.prompt ?? 100_000
+    }
   }
 }
 

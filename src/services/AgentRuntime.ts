@@ -7,12 +7,14 @@
  */
 import type * as Prompt from "effect/ai/Prompt"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import type { Any as AnyAgent, Ready } from "./Agent.ts"
 import { Channels } from "./Channel.ts"
+import * as Compaction from "./Compaction.ts"
 import { HomeZone } from "./HomeZone.ts"
 import * as ModelCall from "./internal/ModelCall.ts"
 import { Journal, JournalError } from "./Journal.ts"
@@ -22,6 +24,7 @@ import { ModelInfo } from "./ModelInfo.ts"
 import { Outbox } from "./Outbox.ts"
 import * as Reply from "./Reply.ts"
 import * as Rights from "./Rights.ts"
+import { StoreFailed } from "./StoreFailed.ts"
 import { ToolGuard } from "./ToolGuard.ts"
 import * as Transcript from "./Transcript.ts"
 import * as Turn from "./Turn.ts"
@@ -76,17 +79,28 @@ export const layer = (
         observe: (event: Turn.TurnEvent) => Effect.Effect<void>
       ) {
         const { agent } = ready
+        const { limits } = agent
         const model = Context.get(ready.model, ModelInfo)
         const textLimit = yield* channels.get(channelOf(conversation)).pipe(
           Effect.map(({ capabilities }) => capabilities.textLimit ?? Infinity),
           Effect.orElseSucceed(() => Infinity)
         )
-        const entries: Array<Turn.Entry> = []
+        const written: Array<Turn.Entry> = []
+        let entries: ReadonlyArray<Turn.Entry> = []
         const outputs: Array<OutputId> = []
         const read = Effect.map(
-          Effect.suspend(() => journal.entries(conversation, entries.at(-1)?.position ?? 0)),
-          (more) => void entries.push(...more)
+          Effect.suspend(() => journal.entries(conversation, written.at(-1)?.position ?? 0)),
+          (more) => {
+            written.push(...more)
+            entries = Turn.inOrder(written)
+          }
         )
+        const view = (): Transcript.Options => ({
+          system: systemPrompt(agent),
+          entries,
+          clock,
+          budget: Math.min(limits.prompt, model.contextTokens - model.outputTokens)
+        })
 
         /** Commits a step, and lets the outbox and the channel know. Returns whether the turn is over. */
         const commit = Effect.fnUntraced(function* (step: {
@@ -119,9 +133,25 @@ export const layer = (
         const giveUp = (turn: Turn.TurnId, step: number, ending: Turn.Ending, text: string) =>
           commit({ turn, output: outputId(turn, step, ".end"), text, ending })
 
+        /** Fails when the budget has no room for it. */
+        const reserve = (turn: Turn.TurnId, step: number, prompt: Prompt.Prompt) =>
+          Effect.mapError(
+            ledger.reserve({
+              turn,
+              step,
+              conversation,
+              agent: agent.name,
+              sender: Turn.mandate(entries).sender,
+              model: model.name,
+              tokens: Transcript.estimateTokens(prompt) + model.outputTokens,
+              price: model.price,
+              budget: agent.budget
+            }),
+            refused
+          )
+
         const askModel = Effect.fnUntraced(function* (step: number) {
           const { repeats, tokens, turn: open } = Turn.mandate(entries)
-          const { limits } = agent
           const bound =
             step > limits.steps
               ? "steps"
@@ -130,79 +160,84 @@ export const layer = (
                 : repeats >= repeatsBorne
                   ? "repeats"
                   : undefined
-          type Refusal = { readonly bound: "steps" | "tokens" | "budget" | "repeats"; readonly text: string }
           // One transaction: what is reserved is known to the journal, and the other way round.
-          const [turn, asking] = yield* journal.atomically(
-            Effect.gen(function* (): Effect.fn.Return<
-              readonly [turn: Turn.TurnId, asking: Result.Result<Prompt.Prompt, Refusal>],
-              JournalError
-            > {
+          const { asking, turn } = yield* journal.atomically(
+            Effect.gen(function* () {
               const turn = yield* journal.request(conversation, agent.name, step)
               yield* read
-              if (bound !== undefined) {
-                const text =
-                  bound === "repeats"
-                    ? "I stopped, because I was going in circles: the same call with the same result again and again."
-                    : `I stopped after ${limits[bound].toLocaleString("en-US")} ${bound} without coming to an end.`
-                return [turn, Result.fail({ bound, text: `${text} Write "go on" and I will.` })]
+              if (bound !== undefined) return { turn, asking: Result.fail(exhausted(bound, limits)) }
+              let compaction = Compaction.due(view())
+              if (compaction?.old.length === 0) {
+                yield* journal.record({ conversation, events: [compaction.event] })
+                yield* read
+                compaction = undefined
               }
-              const prompt = Transcript.prompt({ system: systemPrompt(agent), entries, clock })
-              const reserved = yield* onStore(
-                ledger.reserve({
-                  turn,
-                  step,
-                  conversation,
-                  agent: agent.name,
-                  sender: Turn.mandate(entries).sender,
-                  model: model.name,
-                  tokens: Transcript.estimateTokens(prompt) + model.outputTokens,
-                  price: model.price,
-                  budget: agent.budget
-                })
+              const prompt =
+                compaction === undefined ? Transcript.prompt(view()) : Compaction.request(compaction, view())
+              // Refused is no failure of the transaction.
+              const asking = yield* reserve(turn, step, prompt).pipe(
+                Effect.as(Result.succeed({ prompt, compaction })),
+                Effect.catchTag("Refusal", (refusal) => Effect.succeed(Result.fail(refusal)))
               )
-              return [
-                turn,
-                Result.isFailure(reserved)
-                  ? Result.fail({ bound: "budget", text: `I stopped: ${reserved.failure}.` })
-                  : Result.succeed(prompt)
-              ]
+              return { turn, asking }
             })
           )
           known.add(turn)
           if (open === undefined) yield* observe({ _tag: "TurnBegan", turn })
-          if (Result.isFailure(asking)) {
-            const { bound, text } = asking.failure
-            return yield* giveUp(turn, step, { _tag: "Exhausted", bound }, text)
-          }
+          if (Result.isFailure(asking)) return yield* giveUp(turn, step, asking.failure.ending, asking.failure.text)
 
+          const { compaction, prompt } = asking.success
           const output = outputId(turn, step)
           const rights = rightsOf(ready, Turn.mandate(entries).parent)
+          const call = { turn, step, price: model.price }
           const asked = yield* ModelCall.ask({
-            prompt: asking.success,
-            tools: Object.values(ready.tools).filter(({ name }) => Rights.allows(rights, name)),
-            onText: (delta) => observe({ _tag: "TextDelta", output, delta }),
-            onRetry: observe({ _tag: "TextDiscarded", output })
+            prompt,
+            tools:
+              compaction === undefined
+                ? Object.values(ready.tools).filter(({ name }) => Rights.allows(rights, name))
+                : [],
+            onText: (delta) => (compaction === undefined ? observe({ _tag: "TextDelta", output, delta }) : Effect.void),
+            onFailure: (isUnspent) =>
+              Effect.andThen(
+                observe({ _tag: "TextDiscarded", output }),
+                isUnspent ? Effect.mapError(ledger.book({ ...call, usage: undefined }), booksFailed) : Effect.void
+              ),
+            again: reserve(turn, step, prompt)
           }).pipe(Effect.provideContext(ready.model), Effect.result)
           if (Result.isFailure(asked)) {
-            const message = ModelCall.apology(asked.failure, model.name)
-            if (ModelCall.isUnspent(asked.failure)) {
-              yield* onStore(ledger.book({ turn, step, price: model.price, usage: ModelCall.unknownUsage }))
+            const error = asked.failure
+            if (error._tag === "JournalError") return yield* error
+            if (error._tag === "Refusal") return yield* giveUp(turn, step, error.ending, error.text)
+            if (compaction !== undefined && ModelCall.isPromptsFault(error)) {
+              const events = [Compaction.entry(compaction, view(), "")]
+              return yield* commit({ turn, output, text: "", ending: undefined, events })
             }
+            const message = ModelCall.apology(error, model.name)
             return yield* giveUp(turn, step, { _tag: "Failed", message }, message)
           }
 
           const { content, finish, usage } = asked.success
-          return yield* commit({
-            turn,
-            output,
-            text: textOf(content, finish),
-            ending: Turn.toolCalls(content).length > 0 ? undefined : { _tag: "Done" },
-            events: [{ _tag: "ModelAnswered", step, content, usage }],
-            // Where a provider says nothing, what was reserved stands.
-            ...(usage.inputTokens.total === undefined && usage.outputTokens.total === undefined
-              ? {}
-              : { booking: onStore(ledger.book({ turn, step, price: model.price, usage })) })
-          })
+          // Where a provider says nothing, what was reserved stands.
+          const isUnknown = usage.inputTokens.total === undefined && usage.outputTokens.total === undefined
+          const booking = isUnknown ? Effect.void : Effect.mapError(ledger.book({ ...call, usage }), booksFailed)
+          const text = textOf(content, finish)
+          return yield* compaction === undefined
+            ? commit({
+                turn,
+                output,
+                text,
+                ending: Turn.toolCalls(content).length > 0 ? undefined : { _tag: "Done" },
+                events: [{ _tag: "ModelAnswered", step, content, usage }],
+                booking
+              })
+            : commit({
+                turn,
+                output,
+                text: "",
+                ending: undefined,
+                events: [{ ...Compaction.entry(compaction, view(), text), usage }],
+                booking
+              })
         })
 
         const callTools = Effect.fnUntraced(function* ({
@@ -252,6 +287,12 @@ export const layer = (
           } else yield* journal.record({ conversation, events: [{ _tag: "TurnResumed" }] })
           yield* read
         }
+        const outOfTime = Effect.gen(function* () {
+          yield* read
+          const { turn } = Turn.mandate(entries)
+          const { ending, text } = exhausted("time", limits)
+          if (turn !== undefined) yield* giveUp(turn, 0, ending, text)
+        })
         yield* Effect.gen(function* () {
           while (true) {
             const next = Turn.next(entries)
@@ -261,7 +302,10 @@ export const layer = (
             else if (yield* askModel(next.step)) return
             else yield* read
           }
-        }).pipe(Effect.onInterrupt(() => cut))
+        }).pipe(
+          Effect.timeoutOrElse({ duration: limits.time, orElse: () => outOfTime }),
+          Effect.onInterrupt(() => cut)
+        )
       })
 
       return AgentRuntime.of({
@@ -296,16 +340,48 @@ const textOf = (content: ReadonlyArray<Prompt.AssistantMessagePart>, finish: Mod
   return finish === "length" ? `${text}\n\n[The answer was cut at the model's limit.]` : text
 }
 
-/** A refusal of the budget is a result; books that cannot be kept are a failing store. */
-const onStore = <A>(effect: Effect.Effect<A, LedgerError>): Effect.Effect<Result.Result<A, string>, JournalError> =>
-  effect.pipe(
-    Effect.map((value): Result.Result<A, string> => Result.succeed(value)),
-    Effect.catch((error) =>
-      error.reason._tag === "BudgetExceeded"
-        ? Effect.succeed(Result.fail(error.message))
-        : Effect.fail(new JournalError({ operation: "book", reason: error.reason }))
-    )
-  )
+type Bound = Extract<Turn.Ending, { _tag: "Exhausted" }>["bound"]
+
+/** A bound is reached: how the turn ends, and what the chat is told. */
+interface Refusal {
+  readonly _tag: "Refusal"
+  readonly ending: Turn.Ending
+  readonly text: string
+}
+
+const refusal = (bound: Bound, text: string): Refusal => ({
+  _tag: "Refusal",
+  ending: { _tag: "Exhausted", bound },
+  text
+})
+
+const exhausted = (bound: "steps" | "tokens" | "time" | "repeats", limits: AnyAgent["limits"]): Refusal => {
+  const most =
+    bound === "time"
+      ? Duration.format(Duration.fromInputUnsafe(limits.time))
+      : bound === "repeats"
+        ? ""
+        : `${limits[bound].toLocaleString("en-US")} ${bound}`
+  const why =
+    bound === "repeats"
+      ? "I stopped, because I was going in circles: the same call with the same result again and again."
+      : `I stopped after ${most} without coming to an end.`
+  return refusal(bound, `${why} Write "go on" and I will.`)
+}
+
+const booksFailed = ({ message, reason }: LedgerError) =>
+  new JournalError({
+    operation: "book",
+    reason: reason._tag === "StoreFailed" ? reason : new StoreFailed({ detail: message, cause: reason })
+  })
+
+/** What does not fit the budget is refused; books that cannot be kept are a failing store. */
+const refused = (error: LedgerError): Refusal | JournalError => {
+  const { reason } = error
+  if (reason._tag === "StoreFailed") return booksFailed(error)
+  const bound = reason.period === "day" ? "budget" : reason.budget.endsWith("tokens") ? "tokens" : "money"
+  return refusal(bound, `I stopped: ${error.message}.`)
+}
 
 const systemPrompt = ({ instructions, name, team }: AnyAgent): string =>
   [

@@ -14,12 +14,18 @@ export interface Binding {
   readonly engage: "addressed" | "always"
   /** The word that addresses the agent in a group: `@trigger` at the start of a message. */
   readonly trigger: string
+  /** What a message does that arrives while a turn runs; see `Journal.Mode`. */
+  readonly whileBusy: WhileBusy
 }
 
-/** How an agent is engaged. `trigger` defaults to the agent's name, `engage` to `addressed`. */
+/** Seen by the next step, all by one turn after, or the turn is cancelled for it. */
+export type WhileBusy = "steer" | "collect" | "interrupt"
+
+/** How an agent is engaged. `trigger` defaults to the agent's name, `engage` to `addressed`, `whileBusy` to `steer`. */
 export interface Options {
   readonly engage?: "addressed" | "always"
   readonly trigger?: string
+  readonly whileBusy?: WhileBusy
 }
 
 /** Something with a name: an `Agent`. */
@@ -31,7 +37,8 @@ const make = (agent: Named, scope: Binding["scope"], options: Options = {}): Bin
   agent: AgentName.make(agent.name),
   scope,
   engage: options.engage ?? "addressed",
-  trigger: options.trigger ?? agent.name
+  trigger: options.trigger ?? agent.name,
+  whileBusy: options.whileBusy ?? "steer"
 })
 
 /** In every conversation. */

@@ -8,7 +8,7 @@ import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
 import * as RegExp from "effect/RegExp"
 import * as Struct from "effect/Struct"
-import type { Binding } from "./Bind.ts"
+import type { Binding, WhileBusy } from "./Bind.ts"
 import type { Channel } from "./Channel.ts"
 import { type AgentName, channelOf, conversationId, type InboundMessage, textOf } from "./Message.ts"
 
@@ -22,6 +22,7 @@ export interface Admitted {
 export const commands = {
   stop: "stop what I am doing",
   new: "start afresh: I forget this conversation, not my memories",
+  compact: "sum up what we said before I answer next",
   status: "what I am doing",
   usage: "what I have used today",
   help: "this list"
@@ -31,7 +32,9 @@ const commandNames = Struct.keys(commands)
 
 /** What becomes of a message. */
 export type Verdict =
-  | { readonly _tag: "Engage"; readonly agent: AgentName }
+  | { readonly _tag: "Engage"; readonly agent: AgentName; readonly mode: WhileBusy }
+  /** Not said to the agent, and shown to it with what is. */
+  | { readonly _tag: "Context"; readonly agent: AgentName }
   | { readonly _tag: "Command"; readonly agent: AgentName; readonly command: CommandName }
   | { readonly _tag: "Ignore"; readonly reason: string }
 
@@ -82,8 +85,8 @@ export const layer = (options: {
         binding.engage === "always" ||
         isTriggered(text, binding.trigger)
       return engaged
-        ? { _tag: "Engage", agent: binding.agent }
-        : { _tag: "Ignore", reason: "not addressed to the agent" }
+        ? { _tag: "Engage", agent: binding.agent, mode: binding.whileBusy }
+        : { _tag: "Context", agent: binding.agent }
     }
   })
 }

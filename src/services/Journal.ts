@@ -27,6 +27,12 @@ export class JournalError extends Schema.TaggedError<JournalError>("effect-claw/
   }
 }
 
+/**
+ * What an input does while a turn runs. `steer`: the next step sees it. `collect`: one turn after sees all of them.
+ * `interrupt`: the turn is cancelled, and a new one begins. `context`: it is shown with what is seen next, and wakes nobody.
+ */
+export type Mode = "steer" | "collect" | "interrupt" | "context"
+
 /** An input on its way into the journal. */
 export interface Delivery {
   readonly conversation: ConversationId
@@ -35,6 +41,8 @@ export interface Delivery {
   /** What makes this input the same as an earlier one: the channel's message id, a task's due time. */
   readonly key: string
   readonly input: Input
+  /** Default: `steer`. */
+  readonly mode?: Mode
 }
 
 /** An output to be recorded, and then sent by the outbox. */
@@ -68,7 +76,8 @@ export interface Record {
   readonly events: ReadonlyArray<Event>
   readonly outputs?: ReadonlyArray<Output>
   /**
-   * Ends the open turn. An ending of `Done` is not taken while there are unseen inputs: the turn goes on with them.
+   * Ends the open turn. `Done` is not taken while there are unseen inputs: the turn goes on with them. `Superseded` is not
+   * taken when no turn is open.
    */
   readonly ending?: Ending | undefined
 }

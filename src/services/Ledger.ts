@@ -2,7 +2,8 @@
  * The ledger: nothing is spent unseen.
  *
  * Every model call is reserved against its agent's budget before it is made, with the most it can cost, and booked
- * with what it did cost. A call is known by its turn and step, so a call made again after a crash is booked once.
+ * with what it did cost. A call that was cut may have been paid for: its reservation stands, and the call made again has
+ * one of its own.
  */
 import type * as Response from "effect/ai/Response"
 import * as Context from "effect/Context"
@@ -72,8 +73,9 @@ export class Ledger extends Context.Service<
   Ledger,
   {
     readonly reserve: (reservation: Reservation) => Effect.Effect<void, LedgerError>
+    /** Books the latest reservation of a step. No usage: the provider refused, and nothing was used. */
     readonly book: (
-      call: Pick<Reservation, "turn" | "step" | "price"> & { readonly usage: Response.Usage }
+      call: Pick<Reservation, "turn" | "step" | "price"> & { readonly usage: Response.Usage | undefined }
     ) => Effect.Effect<void, LedgerError>
     readonly spent: (by: SpentBy) => Effect.Effect<Spent, LedgerError>
   }

@@ -6,6 +6,8 @@
  */
 import * as Prompt from "effect/ai/Prompt"
 import * as DateTime from "effect/DateTime"
+import * as Predicate from "effect/Predicate"
+import * as Record from "effect/Record"
 import { type Content } from "./Message.ts"
 import { wrap } from "./PromptBorder.ts"
 import { type Entry, type Input, makeRepeats, toolCalls } from "./Turn.ts"
@@ -26,10 +28,11 @@ export const interruptedResult = (
 /** What a call of a turn that a person stopped is said to have returned. */
 export const stopped = "The call was stopped, by the person you talk to, before it had ended."
 
-const clip = (text: string): string =>
-  text.length <= inputLimit
+/** The beginning of a text that is too long, and how much is left out. */
+export const clip = (text: string, limit = inputLimit): string =>
+  text.length <= limit
     ? text
-    : `${text.slice(0, inputLimit)}\n[${(text.length - inputLimit).toLocaleString("en-US")} characters more were cut]`
+    : `${text.slice(0, limit).toWellFormed()}\n[${(text.length - limit).toLocaleString("en-US")} characters more were cut]`
 
 /** How times are shown in a zone: `Tue, Nov 24, 2026, 6:11 PM`. */
 export const clockIn = (zone: DateTime.TimeZone): ((at: number) => string) => {
@@ -60,10 +63,12 @@ const userMessage = ({ at, content, origin }: Input, clock: (at: number) => stri
   return Prompt.userMessage({ content: parts })
 }
 
-const refusal = (said: string, detail: string): Prompt.UserMessage => {
-  const notice = `What you said was refused by the chat and has not been seen: ${said}\nThe reason: ${detail}`
-  return Prompt.userMessage({ content: [Prompt.textPart({ text: wrap("notice", {}, notice) })] })
-}
+/** What the claw itself tells a model. */
+export const outside = (tag: "notice" | "summary" | "transcript", told: string): Prompt.UserMessage =>
+  Prompt.userMessage({ content: [Prompt.textPart({ text: wrap(tag, {}, told) })] })
+
+const refusal = (said: string, detail: string): string =>
+  `What you said was refused by the chat and has not been seen: ${said}\nThe reason: ${detail}`
 
 /** A result that came often is shown with what that means. */
 const repeated = (ended: Prompt.ToolResultPart, times: number): Prompt.ToolResultPart => {
@@ -79,40 +84,52 @@ const repeated = (ended: Prompt.ToolResultPart, times: number): Prompt.ToolResul
   })
 }
 
-/** The prompt of a model step over all entries given. */
-export const prompt = (options: {
-  readonly system: string
-  readonly entries: ReadonlyArray<Entry>
-  /** Shows a time; see `clockIn`. */
-  readonly clock: (at: number) => string
-}): Prompt.Prompt => {
-  const messages: Array<Prompt.Message> = [Prompt.systemMessage({ content: options.system })]
+/** Something that a prompt shows whole or not at all: what one said, or calls and their results together. */
+export interface Piece {
+  /** Where the entry stands that it begins with. */
+  readonly index: number
+  readonly messages: ReadonlyArray<Prompt.Message>
+}
+
+/** What entries look like to a model, from the entry at an index on. */
+export const pieces = (
+  entries: ReadonlyArray<Entry>,
+  from: number,
+  clock: (at: number) => string
+): ReadonlyArray<Piece> => {
+  const made: Array<Piece> = []
+  let answer: Piece | undefined
   let calls: ReadonlyArray<Prompt.ToolCallPart> = []
   let results = new Map<string, Prompt.ToolResultPart>()
-  let held: Array<Prompt.Message> = []
+  let held: Array<Piece> = []
   let repeats = makeRepeats()
 
   // Results stand right after the calls; what people said meanwhile follows.
   const flush = (cut?: string) => {
-    if (calls.length > 0) {
-      messages.push(
-        Prompt.toolMessage({ content: calls.map((call) => results.get(call.id) ?? interruptedResult(call, cut)) })
-      )
+    if (answer !== undefined) {
+      const content = calls.map((call) => results.get(call.id) ?? interruptedResult(call, cut))
+      const messages = content.length > 0 ? [...answer.messages, Prompt.toolMessage({ content })] : answer.messages
+      if (messages.length > 0) made.push({ ...answer, messages })
     }
-    messages.push(...held)
+    made.push(...held)
+    answer = undefined
     calls = []
     results = new Map()
     held = []
   }
 
-  for (const { event } of options.entries) {
+  for (const [index, { event }] of entries.entries()) {
+    if (index < from) continue
     switch (event._tag) {
       case "InputAccepted":
-        held.push(userMessage(event.input, options.clock))
+        held.push({ index, messages: [userMessage(event.input, clock)] })
         break
       case "ModelAnswered":
         // What was said while it answered stands after the answer: the model has not seen it yet.
-        if (event.content.length > 0) messages.push(Prompt.assistantMessage({ content: event.content }))
+        answer = {
+          index,
+          messages: event.content.length > 0 ? [Prompt.assistantMessage({ content: event.content })] : []
+        }
         calls = toolCalls(event.content)
         repeats.asked(event.content)
         break
@@ -121,22 +138,146 @@ export const prompt = (options: {
         break
       case "TurnEnded":
         repeats = makeRepeats()
-        flush(event.ending._tag === "Stopped" ? stopped : undefined)
+        flush(event.ending._tag === "Stopped" || event.ending._tag === "Superseded" ? stopped : undefined)
         break
       case "ModelRequested":
         flush()
         break
       case "OutputRefused":
-        held.push(refusal(event.text, event.detail))
+        held.push({ index, messages: [outside("notice", refusal(event.text, event.detail))] })
         break
       case "ToolStarted":
       case "TurnResumed":
       case "ConversationReset":
+      case "CompactionAsked":
+      case "Compacted":
         break
     }
   }
   flush()
-  return Prompt.fromMessages(messages)
+  return made
+}
+
+/** Every text in a value, cut to a length. */
+const cutTexts = (value: unknown, limit: number): unknown =>
+  typeof value === "string"
+    ? clip(value, limit)
+    : Array.isArray(value)
+      ? value.map((one) => cutTexts(one, limit))
+      : Predicate.isObject(value)
+        ? Record.map(value, (one) => cutTexts(one, limit))
+        : value
+
+/** The most of a text of an old tool call that is shown, in characters. */
+const oldLimit = 1000
+
+/** A message without its files, and with what tools were given and returned cut to a length. */
+export const trim =
+  (limit = oldLimit, said = inputLimit) =>
+  (message: Prompt.Message): Prompt.Message => {
+    switch (message.role) {
+      case "user":
+        return Prompt.userMessage({
+          content: message.content.map((part) =>
+            part.type === "text"
+              ? Prompt.textPart({ text: clip(part.text, said) })
+              : Prompt.textPart({ text: `[a file was here: ${part.fileName ?? part.mediaType}]` })
+          )
+        })
+      case "assistant":
+        return Prompt.assistantMessage({
+          content: message.content.flatMap((part) =>
+            part.type === "text"
+              ? Prompt.textPart({ text: clip(part.text, said) })
+              : part.type === "tool-call" && !part.providerExecuted
+                ? Prompt.toolCallPart({ ...part, params: cutTexts(part.params, limit) })
+                : // Thoughts are of use to the turn that had them; files are files.
+                  part.type === "reasoning" || part.type === "file"
+                  ? []
+                  : part
+          )
+        })
+      case "tool":
+        return Prompt.toolMessage({
+          content: message.content.map((part) =>
+            part.type === "tool-result"
+              ? Prompt.toolResultPart({ ...part, result: cutTexts(part.result, limit), modelOutput: undefined })
+              : part
+          )
+        })
+      case "system":
+        return message
+    }
+  }
+
+/** The tokens of messages, roughly. */
+export const tokensOf = (messages: ReadonlyArray<Prompt.Message>): number =>
+  estimateTokens(Prompt.fromMessages(messages))
+
+/**
+ * What always fits: from the oldest on, pieces are trimmed, then left out; the last is cut as far as it takes.
+ */
+const fit = (all: ReadonlyArray<ReadonlyArray<Prompt.Message>>, room: number): ReadonlyArray<Prompt.Message> => {
+  const left = outside("notice", "There is no room for what was said before this.")
+  const shown = all.map((messages) => ({ messages, tokens: tokensOf(messages) }))
+  let total = shown.reduce((sum, { tokens }) => sum + tokens, 0)
+  if (total <= room) return shown.flatMap(({ messages }) => messages)
+  total += tokensOf([left])
+  const replace = (index: number, messages: ReadonlyArray<Prompt.Message>) => {
+    const tokens = tokensOf(messages)
+    total += tokens - (shown[index]?.tokens ?? 0)
+    shown[index] = { messages, tokens }
+  }
+  for (let index = 0; index < shown.length && total > room; index++) {
+    replace(index, (shown[index]?.messages ?? []).map(trim()))
+  }
+  let first = 0
+  for (; first < shown.length - 1 && total > room; first++) total -= shown[first]?.tokens ?? 0
+  for (let limit = 8192; total > room && limit > 8; limit /= 2) {
+    replace(shown.length - 1, (shown.at(-1)?.messages ?? []).map(trim(limit, limit)))
+  }
+  if (total > room) return [left]
+  return [...(first > 0 ? [left] : []), ...shown.slice(first).flatMap(({ messages }) => messages)]
+}
+
+/** What the latest compaction left: what is shown from which index on, trimmed before which, under which summary. */
+export const compacted = (entries: ReadonlyArray<Entry>) => {
+  const event = entries.findLast(({ event }) => event._tag === "Compacted")?.event
+  const indexOf = (position: number) =>
+    Math.max(
+      0,
+      entries.findIndex((entry) => entry.position === position)
+    )
+  return event?._tag === "Compacted"
+    ? { from: indexOf(event.before), trimmed: indexOf(event.trimmed), summary: event.summary }
+    : { from: 0, trimmed: 0, summary: "" }
+}
+
+/** What stands before all pieces. */
+export const opening = (system: string, summary: string): ReadonlyArray<Prompt.Message> => [
+  Prompt.systemMessage({ content: system }),
+  ...(summary === "" ? [] : [outside("summary", summary)])
+]
+
+/** What a prompt is made of. */
+export interface Options {
+  readonly system: string
+  /** In order; see `Turn.inOrder`. */
+  readonly entries: ReadonlyArray<Entry>
+  /** Shows a time; see `clockIn`. */
+  readonly clock: (at: number) => string
+  /** The most tokens, as `estimateTokens` counts them. Default: no bound. */
+  readonly budget?: number
+}
+
+/** The prompt of a model step. Whatever the entries are, it fits the budget, as far as the system's text does. */
+export const prompt = ({ budget = Infinity, clock, entries, system }: Options): Prompt.Prompt => {
+  const { from, summary, trimmed } = compacted(entries)
+  const head = opening(system, summary)
+  const body = pieces(entries, from, clock).map(({ index, messages }) =>
+    index < trimmed ? messages.map(trim()) : messages
+  )
+  return Prompt.fromMessages([...head, ...fit(body, budget - tokensOf(head))])
 }
 
 /** A rough count of a prompt's tokens, erring upwards: one for three characters, 1,600 for a file. */

@@ -35,19 +35,23 @@ export type Origin = typeof Origin.Type
 export const Input = Schema.Struct({ origin: Origin, content: Content, at: Schema.Int })
 export type Input = typeof Input.Type
 
-/** How a turn ended. All but `Done` are told to the chat. */
+/** How a turn ended. `Failed` and `Exhausted` are told to the chat. */
 export const Ending = Schema.TaggedUnion({
   Done: {},
   Stopped: {},
+  /** A newer message took its place, and is answered by the next turn. */
+  Superseded: {},
   /** The model could not be asked; `message` is fit for the chat. */
   Failed: { message: Schema.String },
-  Exhausted: { bound: Schema.Literals(["steps", "tokens", "budget", "repeats"]) }
+  /** `money` and `tokens` are the turn's own, `budget` is the day's. */
+  Exhausted: { bound: Schema.Literals(["steps", "time", "tokens", "money", "budget", "repeats"]) }
 })
 export type Ending = typeof Ending.Type
 
 /** What happened. Entries are only ever appended. */
 export const Event = Schema.TaggedUnion({
-  InputAccepted: { input: Input },
+  /** `collect`: while a turn is open, it waits for the next. `context`: it is shown, and wakes nobody. */
+  InputAccepted: { input: Input, mode: Schema.optionalKey(Schema.Literals(["collect", "context"])) },
   ModelRequested: { step: Schema.Int, agent: AgentName },
   ModelAnswered: { step: Schema.Int, content: Schema.Array(Prompt.AssistantMessagePart), usage: Response.Usage },
   ToolStarted: { call: Schema.String, tool: Schema.String },
@@ -58,7 +62,19 @@ export const Event = Schema.TaggedUnion({
   /** A channel refused for good what was said. */
   OutputRefused: { text: Schema.String, detail: Schema.String },
   /** `/new`: what came before is not shown to the model any more. */
-  ConversationReset: {}
+  ConversationReset: {},
+  /** `/compact`: the next turn begins with a compaction. */
+  CompactionAsked: {},
+  /**
+   * What stood before the entry at `before` is shown as this summary from now on; of what stood before `trimmed`, files
+   * and long texts of tools are left out. `usage` is what it cost to write the summary.
+   */
+  Compacted: {
+    before: Schema.Int,
+    trimmed: Schema.Int,
+    summary: Schema.String,
+    usage: Schema.optionalKey(Response.Usage)
+  }
 })
 export type Event = typeof Event.Type
 
@@ -85,7 +101,32 @@ export type Next =
 export const toolCalls = (content: ReadonlyArray<Prompt.AssistantMessagePart>): ReadonlyArray<Prompt.ToolCallPart> =>
   content.filter((part): part is Prompt.ToolCallPart => part.type === "tool-call" && !part.providerExecuted)
 
-/** The step a conversation is at: a fold over its entries. */
+const isCancelling = (event: Event): boolean =>
+  event._tag === "ConversationReset" || (event._tag === "TurnEnded" && event.ending._tag === "Stopped")
+
+/**
+ * Entries in the order in which they are to be understood: a `collect` input that came during a turn stands behind its
+ * end, and is not there before it.
+ */
+export const inOrder = (entries: ReadonlyArray<Entry>): ReadonlyArray<Entry> => {
+  const ordered: Array<Entry> = []
+  let waiting: Array<Entry> = []
+  let open = false
+  for (const entry of entries) {
+    const { event } = entry
+    if (event._tag === "ModelRequested") open = true
+    if (event._tag === "InputAccepted" && event.mode === "collect" && open) waiting.push(entry)
+    else if (event._tag === "TurnEnded" || event._tag === "ConversationReset") {
+      // A stop cancels what waits, too.
+      ordered.push(...(isCancelling(event) ? [...waiting, entry] : [entry, ...waiting]))
+      waiting = []
+      open = false
+    } else ordered.push(entry)
+  }
+  return ordered
+}
+
+/** The step a conversation is at: a fold over its entries, in order. */
 export const next = (entries: ReadonlyArray<Entry>): Next => {
   let step = 0
   let asked = true
@@ -96,7 +137,7 @@ export const next = (entries: ReadonlyArray<Entry>): Next => {
   for (const { event } of entries) {
     switch (event._tag) {
       case "InputAccepted":
-        unseen = true
+        if (event.mode !== "context") unseen = true
         break
       case "ModelRequested":
         step = event.step
@@ -121,7 +162,8 @@ export const next = (entries: ReadonlyArray<Entry>): Next => {
         step = 0
         asked = true
         calls = []
-        if (event._tag === "ConversationReset" || event.ending._tag === "Stopped") unseen = false
+        if (isCancelling(event)) unseen = false
+        else if (event._tag === "TurnEnded" && event.ending._tag === "Superseded") unseen = true
         break
     }
   }
@@ -155,6 +197,9 @@ export const makeRepeats = () => {
   }
 }
 
+const tokensOf = ({ inputTokens, outputTokens }: Response.Usage): number =>
+  (inputTokens.total ?? 0) + (outputTokens.total ?? 0)
+
 /** What the open turn, or the next one, acts for. */
 export interface Mandate {
   /** None while no turn is open. */
@@ -171,7 +216,7 @@ export interface Mandate {
   readonly resumed: number
 }
 
-/** Whom the open turn acts for: a fold over the entries. */
+/** Whom the open turn acts for: a fold over the entries, in order. */
 export const mandate = (entries: ReadonlyArray<Entry>): Mandate => {
   const fresh = { turn: undefined, tokens: 0, repeats: 0, resumed: 0 }
   const nobody: Mandate = { ...fresh, sender: undefined, parent: undefined }
@@ -181,6 +226,7 @@ export const mandate = (entries: ReadonlyArray<Entry>): Mandate => {
   for (const { event, position } of entries) {
     switch (event._tag) {
       case "InputAccepted": {
+        if (event.mode === "context") break
         current = over ? nobody : { ...current, resumed: 0 }
         over = false
         const { origin } = event.input
@@ -194,11 +240,10 @@ export const mandate = (entries: ReadonlyArray<Entry>): Mandate => {
         break
       case "ModelAnswered":
         repeats.asked(event.content)
-        current = {
-          ...current,
-          resumed: 0,
-          tokens: current.tokens + (event.usage.inputTokens.total ?? 0) + (event.usage.outputTokens.total ?? 0)
-        }
+        current = { ...current, resumed: 0, tokens: current.tokens + tokensOf(event.usage) }
+        break
+      case "Compacted":
+        current = { ...current, tokens: current.tokens + (event.usage === undefined ? 0 : tokensOf(event.usage)) }
         break
       case "ToolEnded":
         current = { ...current, resumed: 0, repeats: Math.max(current.repeats, repeats.ended(event.result)) }

@@ -37,7 +37,7 @@ const usage = (uncached: number, output: number, cacheRead = 0, cacheWrite = 0) 
   })
 
 const reserve = (...of: Parameters<typeof call>) => Ledger.use((ledger) => ledger.reserve(call(...of)))
-const book = (turn: number, step: number, used: Response.Usage) =>
+const book = (turn: number, step: number, used: Response.Usage | undefined) =>
   Ledger.use((ledger) => ledger.book({ turn: TurnId.make(turn), step, price, usage: used }))
 const spent = (...by: Parameters<Ledger["Service"]["spent"]>) => Ledger.use((ledger) => ledger.spent(...by))
 
@@ -81,14 +81,27 @@ export const ledgerContract = <E>(layer: Layer.Layer<Ledger, E>) => {
   )
 
   test(
-    "a call made again after a crash counts once",
+    "a call that was cut counts with what was reserved for it, and the one made again with its own",
     Effect.gen(function* () {
       yield* reserve(1, 1)
       yield* reserve(1, 1, { tokens: 70 })
+      assert.deepInclude(yield* spent({}), { calls: 2, inputTokens: 170 })
+      yield* book(1, 1, usage(10, 2))
+      yield* book(1, 1, usage(10, 2))
+      assert.deepInclude(yield* spent({}), { calls: 2, inputTokens: 110, outputTokens: 2 })
+    })
+  )
+
+  test(
+    "a call that the provider refused counts for nothing",
+    Effect.gen(function* () {
+      yield* reserve(1, 1)
+      yield* book(1, 1, undefined)
+      assert.deepInclude(yield* spent({}), { calls: 0, inputTokens: 0 })
+      yield* reserve(1, 1, { tokens: 70 })
+      yield* reserve(1, 1, { tokens: 30 })
+      yield* book(1, 1, undefined)
       assert.deepInclude(yield* spent({}), { calls: 1, inputTokens: 70 })
-      yield* book(1, 1, usage(10, 2))
-      yield* book(1, 1, usage(10, 2))
-      assert.deepInclude(yield* spent({}), { calls: 1, inputTokens: 10, outputTokens: 2 })
     })
   )
 
@@ -143,11 +156,13 @@ export const ledgerContract = <E>(layer: Layer.Layer<Ledger, E>) => {
   )
 
   test(
-    "a call made again does not stand in its own way",
+    "a call that was refused does not stand in its own way, one that was cut does",
     Effect.gen(function* () {
       yield* reserve(1, 1, { budget: perTurn })
       yield* reserve(1, 2, { budget: perTurn })
+      yield* book(1, 2, undefined)
       yield* reserve(1, 2, { budget: perTurn })
+      assert.strictEqual((yield* Effect.flip(reserve(1, 2, { budget: perTurn }))).reason._tag, "BudgetExceeded")
     })
   )
 

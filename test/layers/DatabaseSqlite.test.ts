@@ -77,17 +77,26 @@ describe("DatabaseSqlite", () => {
     })
   )
 
+  /** What the migrations after the third did, undone. */
+  const back = `ALTER TABLE conversations DROP COLUMN waiting; DROP TABLE calls;
+    CREATE TABLE calls (turn INTEGER, step INTEGER, at INTEGER, conversation TEXT, agent TEXT, sender TEXT, model TEXT,
+      booked INTEGER, input_tokens INTEGER, cache_read_tokens INTEGER, cache_write_tokens INTEGER, output_tokens INTEGER,
+      microdollars INTEGER);
+    INSERT INTO calls VALUES (1, 1, 0, 'memory:chat', 'andy', NULL, 'scripted', 1, 10, 0, 0, 2, 7);
+    DELETE FROM migrations WHERE migration_id > 3`
+
   it.effect("one that an older effect-claw wrote is brought up to date, and keeps what it has", () =>
     Effect.gen(function* () {
       const directory = yield* used
-      yield* tamper(directory, "DROP TABLE tasks; DROP TABLE task_runs; DELETE FROM migrations WHERE migration_id > 3")
+      yield* tamper(directory, `DROP TABLE tasks; DROP TABLE task_runs; ${back}`)
       yield* opened(
         directory,
         Effect.gen(function* () {
           const sql = yield* SqlClient.SqlClient
           assert.includeMembers([...(yield* tables)], ["tasks", "task_runs"])
           assert.strictEqual((yield* sql`SELECT * FROM memories`).length, 1)
-          assert.includeMembers([...(yield* versions)], [1, 2, 3, 4])
+          assert.deepStrictEqual(yield* sql`SELECT attempt, microdollars FROM calls`, [{ attempt: 1, microdollars: 7 }])
+          assert.includeMembers([...(yield* versions)], [1, 2, 3, 4, 5])
         })
       )
     })
@@ -96,7 +105,7 @@ describe("DatabaseSqlite", () => {
   it.effect("an update that fails leaves nothing of itself", () =>
     Effect.gen(function* () {
       const directory = yield* used
-      yield* tamper(directory, "DROP TABLE tasks; DELETE FROM migrations WHERE migration_id > 3")
+      yield* tamper(directory, `DROP TABLE tasks; ${back}`)
       const error = yield* refused(directory)
       assert.include(error.message, "table task_runs already exists")
       yield* tamper(directory, "DROP TABLE task_runs")

@@ -161,6 +161,6 @@ describe("a call that the provider refused", () => {
     Effect.gen(function* () {
       assert.match(yield* ask("hi"), /refused the API key/)
       const { calls, inputTokens } = yield* Ledger.use((ledger) => ledger.spent({}))
-      assert.deepStrictEqual({ calls, inputTokens }, { calls: 1, inputTokens: 0 })
+      assert.deepStrictEqual({ calls, inputTokens }, { calls: 0, inputTokens: 0 })
     }).pipe(life(directory, { model: model([new AiError.AuthenticationError({ kind: "InvalidKey" })]) })))
 })

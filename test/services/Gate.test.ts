@@ -87,7 +87,18 @@ describe("Gate", () => {
   })
 
   it("a direct chat needs no trigger", () =>
-    assert.deepStrictEqual(judge(message("hi", { direct: true })), { _tag: "Engage", agent: andy.name }))
+    assert.deepStrictEqual(judge(message("hi", { direct: true })), { _tag: "Engage", agent: andy.name, mode: "steer" }))
+
+  it("what is said in a group, and not to the agent, is context for it; a stranger's word is not", () => {
+    assert.deepStrictEqual(judge(message("hi")), { _tag: "Context", agent: andy.name })
+    assert.strictEqual(judge(message("hi", { sender: SenderId.make("x") }))._tag, "Ignore")
+  })
+
+  it("a binding says what a message does while a turn runs", () =>
+    assert.deepStrictEqual(
+      judge(message("hi", { direct: true }), [Bind.everywhere(andy, { whileBusy: "interrupt" })]),
+      { _tag: "Engage", agent: andy.name, mode: "interrupt" }
+    ))
 
   it("a direct chat with a stranger engages nobody", () =>
     assert.strictEqual(judge(message("@andy hi", { direct: true, sender: SenderId.make("x") }))._tag, "Ignore"))

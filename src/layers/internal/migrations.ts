@@ -52,6 +52,21 @@ export const migrations = {
     `CREATE INDEX tasks_next ON tasks (next) WHERE next IS NOT NULL AND paused = 0`,
     `CREATE TABLE task_runs (task TEXT NOT NULL, due INTEGER NOT NULL, fired_at INTEGER NOT NULL,
       PRIMARY KEY (task, due)) WITHOUT ROWID`
+  ),
+  // `waiting`: inputs have come that the open turn is not to see. `attempt` counts the calls that were made for one step.
+  "5_attempts": statements(
+    `ALTER TABLE conversations ADD COLUMN waiting INTEGER NOT NULL DEFAULT 0`,
+    `CREATE TABLE attempts (turn INTEGER NOT NULL, step INTEGER NOT NULL, attempt INTEGER NOT NULL, at INTEGER NOT NULL,
+      conversation TEXT NOT NULL, agent TEXT NOT NULL, sender TEXT, model TEXT NOT NULL,
+      booked INTEGER NOT NULL DEFAULT 0, input_tokens INTEGER NOT NULL,
+      cache_read_tokens INTEGER NOT NULL DEFAULT 0, cache_write_tokens INTEGER NOT NULL DEFAULT 0,
+      output_tokens INTEGER NOT NULL DEFAULT 0, microdollars INTEGER NOT NULL, PRIMARY KEY (turn, step, attempt)
+     ) WITHOUT ROWID`,
+    `INSERT INTO attempts SELECT turn, step, 1, at, conversation, agent, sender, model, booked, input_tokens,
+      cache_read_tokens, cache_write_tokens, output_tokens, microdollars FROM calls`,
+    `DROP TABLE calls`,
+    `ALTER TABLE attempts RENAME TO calls`,
+    `CREATE INDEX calls_agent ON calls (agent, at)`
   )
 }
 

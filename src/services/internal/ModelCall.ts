@@ -28,26 +28,34 @@ const longestWait = Duration.minutes(2)
 /** Four attempts, the delays doubling from a second, jittered; longer when the provider says so. */
 const attempts = Schedule.exponential("1 second").pipe(
   Schedule.jittered,
-  Schedule.setInputType<AiError.AiError>(),
-  Schedule.modifyDelay(({ duration, input }) =>
-    Effect.succeed(Duration.max(duration, input.retryAfter ?? Duration.zero))
-  ),
+  Schedule.setInputType<unknown>(),
+  Schedule.modifyDelay(({ duration, input }) => Effect.succeed(Duration.max(duration, waitOf(input)))),
   Schedule.upTo({ times: 3 }),
   Schedule.while(
-    ({ input }) => input.isRetryable && Duration.isLessThanOrEqualTo(input.retryAfter ?? Duration.zero, longestWait)
+    ({ input }) =>
+      AiError.isAiError(input) && input.isRetryable && Duration.isLessThanOrEqualTo(waitOf(input), longestWait)
   )
 )
 
-/** Asks the model. `onText` sees text as it comes; `onRetry` is told that what it saw is void. */
-export const ask = (options: {
+const waitOf = (error: unknown): Duration.Duration =>
+  (AiError.isAiError(error) ? error.retryAfter : undefined) ?? Duration.zero
+
+/**
+ * Asks the model. `onText` sees text as it comes; `onFailure` is told that what it saw is void, and whether anything may
+ * have to be paid: the answer had begun, and was cut. `again` is done before every attempt but the first.
+ */
+export const ask = <E>(options: {
   readonly prompt: Prompt.Prompt
   readonly tools: ReadonlyArray<Tool.Any>
   readonly onText: (delta: string) => Effect.Effect<void>
-  readonly onRetry: Effect.Effect<void>
-}): Effect.Effect<Answer, AiError.AiError, LanguageModel.LanguageModel> => {
+  readonly onFailure: (isUnspent: boolean) => Effect.Effect<void, E>
+  readonly again: Effect.Effect<void, E>
+}): Effect.Effect<Answer, AiError.AiError | E, LanguageModel.LanguageModel> => {
   // Tool calls are taken as they come, whatever name and arguments they have: the tool guard judges them.
   const toolkit: Toolkit.Toolkit<{}> = Toolkit.make(...options.tools)
-  return Effect.suspend(() => {
+  let hasBegun = false
+  const attempt = Effect.suspend(() => {
+    hasBegun = false
     const parts: Array<Response.AnyPart> = []
     let usage = unknownUsage
     let finish: Response.FinishReason = "unknown"
@@ -59,6 +67,7 @@ export const ask = (options: {
     }).pipe(
       Stream.runForEachArray((chunk) => {
         let text = ""
+        hasBegun = true
         for (const part of chunk) {
           parts.push(part)
           if (part.type === "text-delta") text += part.delta
@@ -86,17 +95,26 @@ export const ask = (options: {
     ),
     Effect.tapError((error) =>
       Effect.andThen(
-        error.isRetryable ? options.onRetry : Effect.void,
+        options.onFailure(!hasBegun || isRefusal(error)),
         Effect.logWarning(`the model failed: ${error.message.split("\n", 1)[0]}`)
       )
-    ),
-    Effect.retry(attempts)
+    )
   )
+  let isFirst = true
+  return Effect.suspend(() => {
+    const before = isFirst ? Effect.void : options.again
+    isFirst = false
+    return Effect.andThen(before, attempt)
+  }).pipe(Effect.retry(attempts))
 }
 
-/** Whether the provider said no, so that what was reserved was not used. A call that was cut off may have been paid for. */
-export const isUnspent = ({ reason }: AiError.AiError): boolean =>
+/** Whether the provider said no. */
+const isRefusal = ({ reason }: AiError.AiError): boolean =>
   ["RateLimitError", "AuthenticationError", "QuotaExhaustedError", "InvalidRequestError"].includes(reason._tag)
+
+/** Whether it is this very prompt that the model gives no answer to, and another one may do. */
+export const isPromptsFault = ({ reason }: AiError.AiError): boolean =>
+  ["ContentPolicyError", "InvalidRequestError", "InvalidOutputError"].includes(reason._tag)
 
 /** What a chat is told when the model cannot be asked: short, honest, and nothing of what the provider wrote. */
 export const apology = (error: AiError.AiError, model: string): string => {
