@@ -8,9 +8,9 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
-import { accessSync, constants, existsSync, mkdirSync } from "node:fs"
+import { accessSync, constants, existsSync, mkdirSync, renameSync, rmSync } from "node:fs"
 import { dirname, join, resolve } from "node:path"
-import { DatabaseSync } from "node:sqlite"
+import { backup as backupTo, DatabaseSync } from "node:sqlite"
 import * as Migrations from "./internal/migrations.ts"
 import * as SqliteClient from "./SqliteClient.ts"
 
@@ -23,10 +23,13 @@ export class Unreadable extends Schema.TaggedError<Unreadable>()("Unreadable", {
 /** The database was written by a newer effect-claw. */
 export class Newer extends Schema.TaggedError<Newer>()("Newer", { detail: Schema.String }) {}
 
+/** There is no database, or no room for a copy of it. */
+export class BackupFailed extends Schema.TaggedError<BackupFailed>()("BackupFailed", { detail: Schema.String }) {}
+
 /** The state folder cannot be used, for `reason`, whose `detail` says what to do. */
 export class DatabaseError extends Schema.TaggedError<DatabaseError>("effect-claw/layers/DatabaseSqlite/DatabaseError")(
   "DatabaseError",
-  { folder: Schema.String, reason: Schema.Union([FolderUnusable, FolderInUse, Unreadable, Newer]) }
+  { folder: Schema.String, reason: Schema.Union([FolderUnusable, FolderInUse, Unreadable, Newer, BackupFailed]) }
 ) {
   override get message(): string {
     return `state folder ${this.folder}: ${this.reason.detail}`
@@ -120,4 +123,27 @@ export const layer = (options: Options): Layer.Layer<SqlClient.SqlClient, Databa
       Layer.effectContext(refuseDamaged(folder, messageOf(error)))
     )
   )
+}
+
+/**
+ * Copies the database of a folder to a new file, as it is at one moment, while a claw may be at work on it. Files of the
+ * workspaces are not in it. To restore: stop the claw, and put the file in the place of `claw.db`.
+ */
+export const backup = (directory: string, path: string): Effect.Effect<void, DatabaseError> => {
+  const folder = resolve(directory)
+  return Effect.tryPromise({
+    try: async () => {
+      if (existsSync(path)) throw new Error("there is a file of that name already")
+      const database = new DatabaseSync(join(folder, "claw.db"), { readOnly: true })
+      try {
+        // All pages in one go, apart from this thread: what is written meanwhile does not make it begin again.
+        await backupTo(database, `${path}.part`, { rate: -1 })
+      } finally {
+        database.close()
+      }
+      renameSync(`${path}.part`, path)
+    },
+    catch: (cause) =>
+      new DatabaseError({ folder, reason: new BackupFailed({ detail: `no backup to ${path}: ${messageOf(cause)}` }) })
+  }).pipe(Effect.tapError(() => Effect.sync(() => rmSync(`${path}.part`, { force: true }))))
 }

@@ -6,6 +6,7 @@
  */
 import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -20,6 +21,9 @@ import { storeFailed } from "./internal/storeFailed.ts"
 
 /** How far back a conversation is read, in entries; a turn that is longer is read whole. */
 const window = 2000
+
+/** Entries that are removed in one transaction: what else is written does not wait long. */
+const retainedAtOnce = 1000
 
 const encode = Schema.encodeEffect(Schema.fromJsonString(Event))
 const decode = Schema.decodeUnknownEffect(Schema.fromJsonString(Event))
@@ -147,7 +151,8 @@ export const layer: Layer.Layer<Journal, JournalError, SqlClient.SqlClient> = La
             }
           }
           if (Arr.isReadonlyArrayNonEmpty(outputs)) {
-            const rows = Arr.map(outputs, ({ id, text }) => ({ id, conversation, text }))
+            const at = yield* Clock.currentTimeMillis
+            const rows = Arr.map(outputs, ({ id, text }) => ({ id, conversation, text, at }))
             yield* sql`INSERT INTO outputs ${sql.insert(rows)} ON CONFLICT (id) DO NOTHING`
           }
           if (ending === undefined) return false
@@ -248,6 +253,36 @@ export const layer: Layer.Layer<Journal, JournalError, SqlClient.SqlClient> = La
         },
         transaction,
         Effect.mapError(failed("settle"))
+      ),
+
+      retain: Effect.fn("Journal.retain")(
+        function* (age) {
+          const before = (yield* Clock.currentTimeMillis) - Duration.toMillis(age)
+          // A turn may ask for what its children said, and they began after it.
+          const isOld = sql`at < ${before} AND position < COALESCE(
+            (SELECT MIN(turn) FROM conversations WHERE turn IS NOT NULL), ${Number.MAX_SAFE_INTEGER})`
+          yield* transaction(sql`UPDATE conversations SET beginning = COALESCE((SELECT MAX(position) FROM entries
+            WHERE conversation = conversations.id AND position > beginning AND ${isOld}), beginning)
+            WHERE turn IS NULL AND last_input <= seen`)
+          yield* sql`UPDATE outputs SET text = '' WHERE status <> 'pending' AND text <> '' AND at < ${before}`
+          const some = sql`SELECT position FROM entries JOIN conversations ON id = conversation
+            WHERE position <= beginning AND event <> '' AND ${isOld} LIMIT ${retainedAtOnce}`
+          for (let removed = 0; ;) {
+            const rows = yield* transaction(
+              Effect.gen(function* () {
+                const found = yield* sql<{ position: number }>`${some}`
+                const positions = sql.in(found.map(({ position }) => position))
+                // Its key says that a message was received.
+                yield* sql`UPDATE entries SET event = '' WHERE key IS NOT NULL AND position IN ${positions}`
+                yield* sql`DELETE FROM entries WHERE key IS NULL AND position IN ${positions}`
+                return found
+              })
+            )
+            removed += rows.length
+            if (rows.length < retainedAtOnce) return removed
+          }
+        },
+        Effect.mapError(failed("retain"))
       ),
 
       atomically: <A, E, R>(effect: Effect.Effect<A, E, R>) =>

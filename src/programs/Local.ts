@@ -1,7 +1,10 @@
 /**
  * A claw's platform on one machine: everything durable in one folder, on SQLite, and the actors in this process.
  */
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
 import { join, resolve } from "node:path"
 import * as ConversationsLocal from "../layers/ConversationsLocal.ts"
 import * as DatabaseSqlite from "../layers/DatabaseSqlite.ts"
@@ -13,7 +16,7 @@ import * as SwarmLocal from "../layers/SwarmLocal.ts"
 import * as WorkspacesLocal from "../layers/WorkspacesLocal.ts"
 import * as Channel from "../services/Channel.ts"
 import type { Conversations } from "../services/Conversations.ts"
-import type { Journal, JournalError } from "../services/Journal.ts"
+import { Journal, type JournalError } from "../services/Journal.ts"
 import type { Ledger } from "../services/Ledger.ts"
 import type { Memory } from "../services/Memory.ts"
 import type { Scheduler, SchedulerError } from "../services/Scheduler.ts"
@@ -23,10 +26,21 @@ import type { Workspaces } from "../services/Workspaces.ts"
 /** Where state is kept (`directory`: `claw.db`, and `workspaces/` of the agents), and the bounds of what runs at once. */
 export interface Options extends DatabaseSqlite.Options, ConversationsLocal.Options {
   readonly swarm?: SwarmLocal.Options
+  /** What is older is removed from the journal once a day; see `Journal.retain`. Default: nothing is. */
+  readonly retain?: Duration.Input
 }
 
 /** What a claw keeps and works with on one machine. */
 export type Provides = Channel.Channels | Conversations | Journal | Ledger | Memory | Scheduler | Swarm | Workspaces
+
+const retain = (age: Duration.Input): Layer.Layer<never, never, Journal> =>
+  Layer.effectDiscard(
+    Effect.flatMap(Journal, (journal) => journal.retain(age)).pipe(
+      Effect.catch((error) => Effect.logError(error.message)),
+      Effect.repeat(Schedule.spaced("1 day")),
+      Effect.forkScoped
+    )
+  )
 
 /**
  * The platform.
@@ -36,7 +50,11 @@ export type Provides = Channel.Channels | Conversations | Journal | Ledger | Mem
 export const layer = (
   options: Options
 ): Layer.Layer<Provides, DatabaseSqlite.DatabaseError | JournalError | SchedulerError> =>
-  Layer.mergeAll(SchedulerSql.layer, SwarmLocal.layer(options.swarm)).pipe(
+  Layer.mergeAll(
+    SchedulerSql.layer,
+    SwarmLocal.layer(options.swarm),
+    options.retain === undefined ? Layer.empty : retain(options.retain)
+  ).pipe(
     Layer.provideMerge(ConversationsLocal.layer(options)),
     Layer.provideMerge(
       Layer.mergeAll(

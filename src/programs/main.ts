@@ -8,6 +8,7 @@ import * as Logger from "effect/Logger"
 
 const usage = `effect-claw            a personal agent at this terminal; with stdin piped, a message per line
 effect-claw team TEXT  a planner and two specialists answer one question
+effect-claw backup FILE  copies the state to a new file, also while a claw runs
 
 ANTHROPIC_API_KEY      talk to Claude; without it a rule-following stand-in answers
 ANTHROPIC_BASE_URL     where the Messages API is
@@ -25,6 +26,12 @@ const program = Effect.gen(function* () {
     case "team": {
       const { program } = yield* Effect.promise(() => import("./team.ts"))
       return rest.length === 0 ? yield* fail(`a question is missing\n\n${usage}`) : yield* program(rest.join(" "))
+    }
+    case "backup": {
+      const { home } = yield* Effect.promise(() => import("./assistant.ts"))
+      const { backup } = yield* Effect.promise(() => import("../layers/DatabaseSqlite.ts"))
+      const [file] = rest
+      return file === undefined ? yield* fail(`a file is missing\n\n${usage}`) : yield* backup(yield* home, file)
     }
     case "help":
     case "--help":

@@ -50,6 +50,16 @@ const repeatsBorne = 8
 /** How often a turn may cut its claw short, with nothing coming of it, before it is set aside. */
 const deathsBorne = 3
 
+/** What a step came to. */
+interface Step {
+  readonly turn: Turn.TurnId
+  readonly output: OutputId
+  readonly text: string
+  readonly ending: Turn.Ending | undefined
+  readonly events?: ReadonlyArray<Turn.Event>
+  readonly booking?: Effect.Effect<unknown, JournalError>
+}
+
 /** Tool calls of one step that run side by side, at most. */
 const callsAtOnce = 8
 
@@ -103,14 +113,7 @@ export const layer = (
         })
 
         /** Commits a step, and lets the outbox and the channel know. Returns whether the turn is over. */
-        const commit = Effect.fnUntraced(function* (step: {
-          readonly turn: Turn.TurnId
-          readonly output: OutputId
-          readonly text: string
-          readonly ending: Turn.Ending | undefined
-          readonly events?: ReadonlyArray<Turn.Event>
-          readonly booking?: Effect.Effect<unknown, JournalError>
-        }) {
+        const commit = Effect.fnUntraced(function* (step: Step) {
           const { booking = Effect.void, ending, events = [], output, text, turn } = step
           // What a child says is read by its parent.
           const said = isChild(conversation)
@@ -152,20 +155,20 @@ export const layer = (
 
         const askModel = Effect.fnUntraced(function* (step: number) {
           const { repeats, tokens, turn: open } = Turn.mandate(entries)
-          const bound =
+          const reached =
             step > limits.steps
-              ? "steps"
+              ? exhausted("steps", limits.steps.toLocaleString("en-US"))
               : tokens > limits.tokens
-                ? "tokens"
+                ? exhausted("tokens", limits.tokens.toLocaleString("en-US"))
                 : repeats >= repeatsBorne
-                  ? "repeats"
+                  ? exhausted("repeats")
                   : undefined
           // One transaction: what is reserved is known to the journal, and the other way round.
           const { asking, turn } = yield* journal.atomically(
             Effect.gen(function* () {
               const turn = yield* journal.request(conversation, agent.name, step)
               yield* read
-              if (bound !== undefined) return { turn, asking: Result.fail(exhausted(bound, limits)) }
+              if (reached !== undefined) return { turn, asking: Result.fail(reached) }
               let compaction = Compaction.due(view())
               if (compaction?.old.length === 0) {
                 yield* journal.record({ conversation, events: [compaction.event] })
@@ -220,24 +223,17 @@ export const layer = (
           // Where a provider says nothing, what was reserved stands.
           const isUnknown = usage.inputTokens.total === undefined && usage.outputTokens.total === undefined
           const booking = isUnknown ? Effect.void : Effect.mapError(ledger.book({ ...call, usage }), booksFailed)
-          const text = textOf(content, finish)
-          return yield* compaction === undefined
-            ? commit({
-                turn,
-                output,
-                text,
-                ending: Turn.toolCalls(content).length > 0 ? undefined : { _tag: "Done" },
-                events: [{ _tag: "ModelAnswered", step, content, usage }],
-                booking
-              })
-            : commit({
-                turn,
-                output,
-                text: "",
-                ending: undefined,
-                events: [{ ...Compaction.entry(compaction, view(), text), usage }],
-                booking
-              })
+          const said = textOf(content, finish)
+          const isDone = Turn.toolCalls(content).length === 0
+          const came: Pick<Step, "text" | "ending" | "events"> =
+            compaction === undefined
+              ? {
+                  text: said,
+                  ending: isDone ? { _tag: "Done" } : undefined,
+                  events: [{ _tag: "ModelAnswered", step, content, usage }]
+                }
+              : { text: "", ending: undefined, events: [{ ...Compaction.entry(compaction, view(), said), usage }] }
+          return yield* commit({ turn, output, booking, ...came })
         })
 
         const callTools = Effect.fnUntraced(function* ({
@@ -290,7 +286,7 @@ export const layer = (
         const outOfTime = Effect.gen(function* () {
           yield* read
           const { turn } = Turn.mandate(entries)
-          const { ending, text } = exhausted("time", limits)
+          const { ending, text } = exhausted("time", Duration.format(Duration.fromInputUnsafe(limits.time)))
           if (turn !== undefined) yield* giveUp(turn, 0, ending, text)
         })
         yield* Effect.gen(function* () {
@@ -355,18 +351,12 @@ const refusal = (bound: Bound, text: string): Refusal => ({
   text
 })
 
-const exhausted = (bound: "steps" | "tokens" | "time" | "repeats", limits: AnyAgent["limits"]): Refusal => {
-  const most =
-    bound === "time"
-      ? Duration.format(Duration.fromInputUnsafe(limits.time))
-      : bound === "repeats"
-        ? ""
-        : `${limits[bound].toLocaleString("en-US")} ${bound}`
+const exhausted = (bound: Bound, most?: string): Refusal => {
   const why =
-    bound === "repeats"
-      ? "I stopped, because I was going in circles: the same call with the same result again and again."
-      : `I stopped after ${most} without coming to an end.`
-  return refusal(bound, `${why} Write "go on" and I will.`)
+    most === undefined
+      ? ", because I was going in circles: the same call with the same result again and again"
+      : ` after ${most}${bound === "time" ? "" : ` ${bound}`} without coming to an end`
+  return refusal(bound, `I stopped${why}. Write "go on" and I will.`)
 }
 
 const booksFailed = ({ message, reason }: LedgerError) =>

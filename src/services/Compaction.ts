@@ -29,8 +29,8 @@ export const due = (options: Transcript.Options): Compaction | undefined => {
   const { budget = Infinity, clock, entries, system } = options
   const { from, summary, trimmed } = Transcript.compacted(entries)
   const turn = entries.findLastIndex(({ event }) => event._tag === "TurnEnded") + 1
-  const since = entries.slice(turn).map(({ event }) => event._tag)
-  const isAsked = since.includes("CompactionAsked") && !since.includes("Compacted")
+  const has = (tag: Event["_tag"]) => entries.some(({ event }, index) => index >= turn && event._tag === tag)
+  const isAsked = has("CompactionAsked") && !has("Compacted")
 
   const pieces = Transcript.pieces(entries, from, clock).map(({ index, messages }) => {
     const whole = Transcript.tokensOf(messages)

@@ -6,6 +6,7 @@
  * cannot be read back from here.
  */
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
@@ -119,6 +120,11 @@ export class Journal extends Context.Service<
     readonly unsent: Effect.Effect<ReadonlyArray<ConversationId>, JournalError>
     /** Marks an output as accepted by its channel, as failed for good, or counts a failed attempt. */
     readonly settle: (output: OutputId, outcome: "sent" | "failed" | "retry") => Effect.Effect<void, JournalError>
+    /**
+     * Removes what is older than this from conversations at rest; their prompts begin after it. That a message was received
+     * stays known. Returns the number of entries removed.
+     */
+    readonly retain: (age: Duration.Input) => Effect.Effect<number, JournalError>
     /** Runs an effect in one transaction, with all that it writes to this journal and to services on the same store. */
     readonly atomically: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | JournalError, R>
   }

@@ -158,6 +158,19 @@ export const pieces = (
   return made
 }
 
+const fieldsOf = ({ id, name, options, providerExecuted }: Prompt.ToolCallPart | Prompt.ToolResultPart) => ({
+  id,
+  name,
+  options,
+  providerExecuted
+})
+
+/** The wrapper around a text is closed, however much of it is cut. */
+const clipInside = (text: string, limit: number): string => {
+  const end = /<\/\w+>$/.exec(text)?.[0] ?? ""
+  return clip(text.slice(0, text.length - end.length), limit) + end
+}
+
 /** Every text in a value, cut to a length. */
 const cutTexts = (value: unknown, limit: number): unknown =>
   typeof value === "string"
@@ -173,35 +186,36 @@ const oldLimit = 1000
 
 /** A message without its files, and with what tools were given and returned cut to a length. */
 export const trim =
-  (limit = oldLimit, said = inputLimit) =>
+  (limit = oldLimit, said = Infinity) =>
   (message: Prompt.Message): Prompt.Message => {
     switch (message.role) {
       case "user":
         return Prompt.userMessage({
           content: message.content.map((part) =>
             part.type === "text"
-              ? Prompt.textPart({ text: clip(part.text, said) })
+              ? Prompt.textPart({ text: clipInside(part.text, said) })
               : Prompt.textPart({ text: `[a file was here: ${part.fileName ?? part.mediaType}]` })
           )
         })
       case "assistant":
         return Prompt.assistantMessage({
-          content: message.content.flatMap((part) =>
+          content: message.content.map((part) =>
             part.type === "text"
               ? Prompt.textPart({ text: clip(part.text, said) })
               : part.type === "tool-call" && !part.providerExecuted
-                ? Prompt.toolCallPart({ ...part, params: cutTexts(part.params, limit) })
-                : // Thoughts are of use to the turn that had them; files are files.
-                  part.type === "reasoning" || part.type === "file"
-                  ? []
-                  : part
+                ? Prompt.toolCallPart({ ...fieldsOf(part), params: cutTexts(part.params, limit) })
+                : part
           )
         })
       case "tool":
         return Prompt.toolMessage({
           content: message.content.map((part) =>
             part.type === "tool-result"
-              ? Prompt.toolResultPart({ ...part, result: cutTexts(part.result, limit), modelOutput: undefined })
+              ? Prompt.toolResultPart({
+                  ...fieldsOf(part),
+                  isFailure: part.isFailure,
+                  result: cutTexts(part.result, limit)
+                })
               : part
           )
         })
@@ -218,26 +232,23 @@ export const tokensOf = (messages: ReadonlyArray<Prompt.Message>): number =>
  * What always fits: from the oldest on, pieces are trimmed, then left out; the last is cut as far as it takes.
  */
 const fit = (all: ReadonlyArray<ReadonlyArray<Prompt.Message>>, room: number): ReadonlyArray<Prompt.Message> => {
+  const shown = [...all]
+  const sizes = all.map(tokensOf)
+  const isOver = (most: number) => sizes.reduce((sum, size) => sum + size, 0) > most
+  if (!isOver(room)) return all.flat()
+
   const left = outside("notice", "There is no room for what was said before this.")
-  const shown = all.map((messages) => ({ messages, tokens: tokensOf(messages) }))
-  let total = shown.reduce((sum, { tokens }) => sum + tokens, 0)
-  if (total <= room) return shown.flatMap(({ messages }) => messages)
-  total += tokensOf([left])
-  const replace = (index: number, messages: ReadonlyArray<Prompt.Message>) => {
-    const tokens = tokensOf(messages)
-    total += tokens - (shown[index]?.tokens ?? 0)
-    shown[index] = { messages, tokens }
+  const most = room - tokensOf([left])
+  const replace = (index: number, change: (message: Prompt.Message) => Prompt.Message) => {
+    const messages = (all[index] ?? []).map(change)
+    shown[index] = messages
+    sizes[index] = tokensOf(messages)
   }
-  for (let index = 0; index < shown.length && total > room; index++) {
-    replace(index, (shown[index]?.messages ?? []).map(trim()))
-  }
+  for (let index = 0; index < all.length && isOver(most); index++) replace(index, trim())
   let first = 0
-  for (; first < shown.length - 1 && total > room; first++) total -= shown[first]?.tokens ?? 0
-  for (let limit = 8192; total > room && limit > 8; limit /= 2) {
-    replace(shown.length - 1, (shown.at(-1)?.messages ?? []).map(trim(limit, limit)))
-  }
-  if (total > room) return [left]
-  return [...(first > 0 ? [left] : []), ...shown.slice(first).flatMap(({ messages }) => messages)]
+  while (first < all.length - 1 && isOver(most)) sizes[first++] = 0
+  for (let limit = 8192; limit > 64 && isOver(most); limit /= 2) replace(all.length - 1, trim(limit, limit))
+  return isOver(most) ? [left] : [...(first > 0 ? [left] : []), ...shown.slice(first).flat()]
 }
 
 /** What the latest compaction left: what is shown from which index on, trimmed before which, under which summary. */

@@ -78,7 +78,7 @@ describe("DatabaseSqlite", () => {
   )
 
   /** What the migrations after the third did, undone. */
-  const back = `ALTER TABLE conversations DROP COLUMN waiting; DROP TABLE calls;
+  const back = `ALTER TABLE conversations DROP COLUMN waiting; ALTER TABLE outputs DROP COLUMN at; DROP TABLE calls;
     CREATE TABLE calls (turn INTEGER, step INTEGER, at INTEGER, conversation TEXT, agent TEXT, sender TEXT, model TEXT,
       booked INTEGER, input_tokens INTEGER, cache_read_tokens INTEGER, cache_write_tokens INTEGER, output_tokens INTEGER,
       microdollars INTEGER);

@@ -56,6 +56,7 @@ export const migrations = {
   // `waiting`: inputs have come that the open turn is not to see. `attempt` counts the calls that were made for one step.
   "5_attempts": statements(
     `ALTER TABLE conversations ADD COLUMN waiting INTEGER NOT NULL DEFAULT 0`,
+    `ALTER TABLE outputs ADD COLUMN at INTEGER NOT NULL DEFAULT 0`,
     `CREATE TABLE attempts (turn INTEGER NOT NULL, step INTEGER NOT NULL, attempt INTEGER NOT NULL, at INTEGER NOT NULL,
       conversation TEXT NOT NULL, agent TEXT NOT NULL, sender TEXT, model TEXT NOT NULL,
       booked INTEGER NOT NULL DEFAULT 0, input_tokens INTEGER NOT NULL,
