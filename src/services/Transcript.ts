@@ -251,14 +251,10 @@ const fit = (all: ReadonlyArray<ReadonlyArray<Prompt.Message>>, room: number): R
   return isOver(most) ? [left] : [...(first > 0 ? [left] : []), ...shown.slice(first).flat()]
 }
 
-/** What the latest compaction left: what is shown from which index on, trimmed before which, under which summary. */
+/** What the latest compaction left: what is shown from which index on (-1: all), trimmed before which, under which summary. */
 export const compacted = (entries: ReadonlyArray<Entry>) => {
   const event = entries.findLast(({ event }) => event._tag === "Compacted")?.event
-  const indexOf = (position: number) =>
-    Math.max(
-      0,
-      entries.findIndex((entry) => entry.position === position)
-    )
+  const indexOf = (position: number) => entries.findIndex((entry) => entry.position === position)
   return event?._tag === "Compacted"
     ? { from: indexOf(event.before), trimmed: indexOf(event.trimmed), summary: event.summary }
     : { from: 0, trimmed: 0, summary: "" }

@@ -9,9 +9,11 @@ import * as Channel from "effect-claw/services/Channel"
 import { Journal } from "effect-claw/services/Journal"
 import { Ledger } from "effect-claw/services/Ledger"
 import { AgentName, ConversationId, Sender, text } from "effect-claw/services/Message"
+import { ModelInfo } from "effect-claw/services/ModelInfo"
 import { Outbox } from "effect-claw/services/Outbox"
 import { Rights } from "effect-claw/services/Rights"
 import * as ToolGuard from "effect-claw/services/ToolGuard"
+import { estimateTokens } from "effect-claw/services/Transcript"
 import type { Origin, TurnEvent } from "effect-claw/services/Turn"
 import * as AiError from "effect/ai/AiError"
 import * as LanguageModel from "effect/ai/LanguageModel"
@@ -27,6 +29,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import { database } from "../contracts/store.ts"
@@ -355,6 +358,257 @@ describe("AgentRuntime", () => {
         assert.deepInclude(yield* ledger.spent({ conversation }), { calls: 3, inputTokens: 300, outputTokens: 30 })
         assert.strictEqual((yield* ledger.spent({ sender: Sender.make("memory:ada") })).calls, 3)
       }).pipe(Effect.provide(alone(endless, make(quiet, { limits: { steps: 3 } }))))
+    )
+  })
+
+  describe("bounds of time and money", () => {
+    const late = `I stopped after 15m without coming to an end. Write "go on" and I will.`
+    const ending = { _tag: "Exhausted", bound: "time" } as const
+    const limits = { time: "15 minutes" } as const
+
+    it.effect("a turn that takes too long is ended in the middle of its calls, and says so", () => {
+      let cut = 0
+      const agent = make(() => Effect.onInterrupt(Effect.never, () => Effect.sync(() => void cut++)), { limits })
+      return Effect.gen(function* () {
+        yield* say("hi")
+        const running = yield* Effect.forkChild(run())
+        yield* idle
+        // A call has a deadline of its own, of ten minutes; the second step's are cut by the turn's bound.
+        yield* TestClock.adjust("10 minutes")
+        yield* idle
+        assert.strictEqual((yield* requests).length, 2)
+        yield* TestClock.adjust("5 minutes")
+        assert.deepInclude((yield* Fiber.join(running)).at(-1), { _tag: "TurnEnded", ending })
+        assert.strictEqual(cut, 4)
+        assert.deepStrictEqual(yield* replies, [late])
+        assert.deepStrictEqual((yield* entries).at(-1), { _tag: "TurnEnded", ending })
+        assert.deepStrictEqual(yield* unfinished, [])
+      }).pipe(
+        Effect.provide(
+          alone(
+            ModelScripted.layer(() => calls(["add", 1], ["put", 2])),
+            agent
+          )
+        )
+      )
+    })
+
+    it.effect("one that waits for its model for too long, too; the next message works", () => {
+      let asked = 0
+      const model = ModelScripted.layer(() => (++asked === 1 ? Effect.never : Effect.succeed({ text: "here I am" })))
+      return Effect.gen(function* () {
+        yield* say("hi")
+        const running = yield* Effect.forkChild(run())
+        yield* idle
+        yield* TestClock.adjust("15 minutes")
+        yield* Fiber.join(running)
+        yield* say("go on")
+        yield* run()
+        assert.deepStrictEqual(yield* replies, [late, "here I am"])
+      }).pipe(Effect.provide(alone(model, make(quiet, { limits }))))
+    })
+
+    it.effect("money is a bound of its own", () => {
+      const priced = Layer.succeed(ModelInfo, {
+        name: "dear",
+        contextTokens: 100_000,
+        outputTokens: 1000,
+        price: { input: 3, output: 15, cacheRead: 0.3, cacheWrite: 3.75 }
+      })
+      const model = ModelScripted.layer(({ prompt }) => calls(["put", prompt.content.length]))
+      return Effect.gen(function* () {
+        yield* say("hi")
+        yield* run()
+        assert.match(
+          (yield* replies)[0] ?? "",
+          /^I stopped: the budget of 0.05 USD per turn is used up \(\$0\.0\d+ spent/
+        )
+        assert.deepStrictEqual((yield* entries).at(-1), {
+          _tag: "TurnEnded",
+          ending: { _tag: "Exhausted", bound: "money" }
+        })
+        assert.isAtMost((yield* Ledger.use((ledger) => ledger.spent({}))).microdollars, 50_000)
+      }).pipe(Effect.provide(alone(Layer.merge(model, priced), make(quiet, { budget: { perTurn: "0.05 USD" } }))))
+    })
+  })
+
+  describe("a conversation that has grown too long", () => {
+    const limits = { prompt: 2000 }
+    const isSummary = ({ prompt }: ModelScripted.Request) =>
+      JSON.stringify(prompt.content[0]).includes("keep the notes")
+    const long = (index: number) => `question ${index} ${"x".repeat(900)}`
+    const talk = Effect.forEach([1, 2, 3, 4, 5, 6, 7, 8], (index) => Effect.andThen(say(long(index)), run()), {
+      discard: true
+    })
+    /** Answers, and sums up as `sumUp` says. */
+    const model = (sumUp: () => ModelScripted.Reply | Effect.Effect<ModelScripted.Reply, AiError.AiErrorReason>) =>
+      ModelScripted.layer((request) => (isSummary(request) ? sumUp() : { text: "answered" }))
+    const summaries = Effect.map(requests, (all) => all.filter(isSummary))
+    const told = Effect.map(requests, (all) => JSON.stringify(all.at(-1)?.prompt.content))
+
+    it.effect("is summed up by the model, once for many turns, and goes on with the summary", () =>
+      Effect.gen(function* () {
+        yield* talk
+        const asked = yield* summaries
+        assert.isAtLeast(asked.length, 1)
+        assert.isBelow(asked.length, 4)
+        assert.deepStrictEqual(asked[0]?.tools, [])
+        assert.include(JSON.stringify(asked[0]?.prompt.content), "question 1")
+        assert.deepStrictEqual(
+          yield* replies,
+          Array.from({ length: 8 }, () => "answered")
+        )
+        assert.include(yield* told, "<summary>Ada asks and asks.</summary>")
+        assert.notInclude(yield* told, "question 1 ")
+        assert.include(yield* told, "question 8 ")
+        for (const { prompt } of yield* requests) assert.isAtMost(estimateTokens(prompt), 2000)
+        // It was paid for, and nothing is deleted.
+        const { calls } = yield* Ledger.use((ledger) => ledger.spent({}))
+        assert.strictEqual(calls, 8 + asked.length)
+        const count = (yield* entries).filter(({ _tag }) => _tag === "Compacted").length
+        assert.strictEqual(count, 1)
+        const sql = yield* SqlClient.SqlClient
+        const kept = yield* sql`SELECT 1 FROM entries WHERE event LIKE '%question%' AND key IS NOT NULL`
+        assert.lengthOf(kept, 8)
+      }).pipe(
+        Effect.provide(
+          Layer.provideMerge(
+            alone(
+              model(() => ({ text: "Ada asks and asks." })),
+              make(quiet, { limits })
+            ),
+            database
+          )
+        )
+      )
+    )
+
+    it.effect("is shown as a digest when the model does not take it, or says nothing", () =>
+      Effect.forEach(
+        [new AiError.ContentPolicyError({ description: "no" }), new AiError.InvalidRequestError({}), undefined],
+        (reason) =>
+          Effect.gen(function* () {
+            yield* talk
+            assert.deepStrictEqual(
+              yield* replies,
+              Array.from({ length: 8 }, () => "answered")
+            )
+            assert.match(yield* told, /<summary>.*Ada, .*: question \d x/s)
+            for (const { prompt } of yield* requests) assert.isAtMost(estimateTokens(prompt), 2000)
+          }).pipe(
+            Effect.provide(
+              Layer.fresh(
+                alone(
+                  model(() => (reason === undefined ? { text: "" } : Effect.fail(reason))),
+                  make(quiet, { limits })
+                )
+              )
+            )
+          )
+      )
+    )
+
+    it.effect("waits, as ever, for a model that is overloaded", () => {
+      let failing = true
+      return Effect.gen(function* () {
+        const running = yield* Effect.forkChild(talk)
+        for (let round = 0; round < 60; round++) {
+          yield* TestClock.adjust("1 minute")
+          yield* idle
+        }
+        yield* Fiber.join(running)
+        assert.match((yield* replies).at(-1) ?? "", /overloaded right now/)
+        assert.isEmpty((yield* entries).filter(({ _tag }) => _tag === "Compacted"))
+        failing = false
+        yield* say("and now?")
+        yield* run()
+        assert.strictEqual((yield* replies).at(-1), "answered")
+        assert.include(yield* told, "<summary>well</summary>")
+      }).pipe(
+        Effect.provide(
+          alone(
+            model(() => (failing ? Effect.fail(new AiError.RateLimitError({})) : Effect.succeed({ text: "well" }))),
+            make(quiet, { limits })
+          )
+        )
+      )
+    })
+  })
+
+  describe("every attempt is in the books", () => {
+    const spent = Ledger.use((ledger) => ledger.spent({}))
+    const broken = AiError.make({
+      module: "test",
+      method: "streamText",
+      reason: new AiError.InternalProviderError({ description: "broken off" })
+    })
+    /** A model whose first attempts break off, in the middle of the answer or before it. */
+    const model = (attempts: number, begun: boolean) => {
+      let asked = 0
+      const part = { type: "text-delta" as const, id: "1", delta: "well" }
+      const finish = {
+        type: "finish" as const,
+        reason: "stop" as const,
+        usage: {
+          inputTokens: { uncached: 50, total: 50, cacheRead: 0, cacheWrite: 0 },
+          outputTokens: { total: 5, text: 5, reasoning: 0 }
+        }
+      }
+      return Layer.effectContext(
+        Effect.map(
+          LanguageModel.make({
+            generateText: () => Effect.die("not asked"),
+            streamText: () =>
+              ++asked > attempts
+                ? Stream.make(
+                    { type: "text-start" as const, id: "1" },
+                    part,
+                    { type: "text-end" as const, id: "1" },
+                    finish
+                  )
+                : begun
+                  ? Stream.concat(Stream.make({ type: "text-start" as const, id: "1" }, part), Stream.fail(broken))
+                  : Stream.fail(broken)
+          }),
+          (made) =>
+            Context.make(LanguageModel.LanguageModel, made).pipe(
+              Context.add(ModelScripted.ModelScripted, { requests: [] })
+            )
+        )
+      )
+    }
+    const patient = Effect.gen(function* () {
+      yield* say("hi")
+      const running = yield* Effect.forkChild(run())
+      yield* idle
+      yield* TestClock.adjust("1 minute")
+      yield* Fiber.join(running)
+    })
+
+    it.effect("one that broke off may have been paid for: what was reserved stands", () =>
+      Effect.gen(function* () {
+        yield* patient
+        assert.deepStrictEqual(yield* replies, ["well"])
+        const { calls, inputTokens, outputTokens } = yield* spent
+        assert.deepStrictEqual([calls, outputTokens], [3, 5])
+        assert.isAbove(inputTokens, 50 + 2 * 8192)
+      }).pipe(Effect.provide(alone(model(2, true))))
+    )
+
+    it.effect("one that never began was not", () =>
+      Effect.gen(function* () {
+        yield* patient
+        assert.deepStrictEqual(yield* replies, ["well"])
+        assert.deepInclude(yield* spent, { calls: 1, inputTokens: 50, outputTokens: 5 })
+      }).pipe(Effect.provide(alone(model(2, false))))
+    )
+
+    it.effect("one more that does not fit the budget is not made", () =>
+      Effect.gen(function* () {
+        yield* patient
+        assert.match((yield* replies)[0] ?? "", /^I stopped: the budget of 20000 tokens per turn is used up/)
+        assert.deepInclude(yield* spent, { calls: 2 })
+      }).pipe(Effect.provide(alone(model(3, true), make(quiet, { budget: { perTurn: "20000 tokens" } }))))
     )
   })
 

@@ -16,6 +16,11 @@ const said = (sender: Sender): Turn.Event => ({
   _tag: "InputAccepted",
   input: { origin: { _tag: "Person", sender }, content: text("hi"), at: 0 }
 })
+const collected = {
+  _tag: "InputAccepted",
+  mode: "collect",
+  input: { origin: { _tag: "Person", sender: bob }, content: text("hi"), at: 0 }
+} as const
 const task = (sender?: Sender): Turn.Event => ({
   _tag: "InputAccepted",
   input: {
@@ -38,7 +43,7 @@ const over = (ending: Turn.Ending = { _tag: "Done" }): Turn.Event => ({ _tag: "T
 describe("Turn.next", () => {
   it.prop("wherever a journal is cut, it names exactly the work that is missing", [journal], ([written]) => {
     for (let cut = 1; cut <= written.length; cut++) {
-      assert.deepStrictEqual(Turn.next(written.slice(0, cut)), written[cut - 1]?.next)
+      assert.deepStrictEqual(Turn.next(Turn.inOrder(written.slice(0, cut))), written[cut - 1]?.next)
     }
   })
 
@@ -73,12 +78,55 @@ describe("Turn.next", () => {
       _tag: "Rest"
     }))
 
+  it("a message that took a turn's place is answered by a new one, whether the old one saw it or not", () => {
+    const superseded = over({ _tag: "Superseded" })
+    for (const before of [
+      [asked(1), said(ada)],
+      [asked(1), said(ada), asked(1)]
+    ]) {
+      assert.deepStrictEqual(Turn.next(entries(said(ada), ...before, superseded)), { _tag: "AskModel", step: 1 })
+    }
+  })
+
   it("a tool that the provider runs is not ours to run", () => {
     const theirs = Prompt.toolCallPart({ id: "a", name: "web_search", params: {}, providerExecuted: true })
     assert.deepStrictEqual(
       Turn.next(entries(said(ada), asked(1), { _tag: "ModelAnswered", step: 1, content: [theirs], usage })),
       { _tag: "Rest" }
     )
+  })
+})
+
+describe("Turn.inOrder", () => {
+  const waits = (sender: Sender): Turn.Event => ({
+    ...collected,
+    input: { ...collected.input, origin: { _tag: "Person", sender } }
+  })
+  const positions = (...events: ReadonlyArray<Turn.Event>) =>
+    Turn.inOrder(entries(...events)).map(({ position }) => position)
+
+  it("what is to be collected stands behind the end of the turn it came in, and is not there before", () => {
+    assert.deepStrictEqual(positions(said(ada), asked(1), waits(bob), waits(ada), answered(1)), [1, 2, 5])
+    assert.deepStrictEqual(
+      positions(said(ada), asked(1), waits(bob), waits(ada), answered(1), over()),
+      [1, 2, 5, 6, 3, 4]
+    )
+  })
+
+  it("where no turn is open it does not wait", () =>
+    assert.deepStrictEqual(positions(waits(ada), asked(1), answered(1), over(), waits(bob)), [1, 2, 3, 4, 5]))
+
+  it("a stop cancels it, and so does a new beginning", () => {
+    for (const end of [over({ _tag: "Stopped" }), { _tag: "ConversationReset" } as const]) {
+      const written = [said(ada), asked(1), waits(bob), end]
+      assert.deepStrictEqual(Turn.next(Turn.inOrder(entries(...written))), { _tag: "Rest" })
+    }
+  })
+
+  it("the turn acts for who is seen, not for who waits or was not speaking to it", () => {
+    const context: Turn.Event = { ...collected, mode: "context" }
+    const ordered = Turn.inOrder(entries(said(ada), asked(1), waits(bob), context))
+    assert.strictEqual(Turn.mandate(ordered).sender, ada)
   })
 })
 
@@ -93,7 +141,7 @@ describe("Turn.mandate", () => {
         turn = undefined
         tokens = 0
       }
-      const mandate = Turn.mandate(written.slice(0, index + 1))
+      const mandate = Turn.mandate(Turn.inOrder(written.slice(0, index + 1)))
       assert.deepStrictEqual([mandate.turn, mandate.tokens], [turn, tokens])
     }
   })

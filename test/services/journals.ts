@@ -1,6 +1,6 @@
 /**
- * Journals as a claw writes them, at random: inputs that come at any time, steps with calls that end in any order, turns
- * that end in every way, and claws that died in between. Beside each entry stands what is to be done after it.
+ * Journals as a claw writes them, at random: inputs that come at any time and in any mode, steps with calls that end in any
+ * order, turns that end in every way, and claws that died in between. Beside each entry stands what is to be done after it.
  */
 import { AgentName, ConversationId, Sender, text } from "effect-claw/services/Message"
 import { Rights } from "effect-claw/services/Rights"
@@ -45,6 +45,7 @@ const play = (choices: ReadonlyArray<number>): ReadonlyArray<Written> => {
   let phase: Phase = "idle"
   let step = 0
   let unseen = false
+  let waiting = false
   let calls: ReadonlyArray<Prompt.ToolCallPart> = []
   const started = new Set<string>()
   const ended = new Set<string>()
@@ -68,9 +69,12 @@ const play = (choices: ReadonlyArray<number>): ReadonlyArray<Written> => {
   }
 
   const input = (choice: number): Event => {
-    unseen = true
+    const mode = ([undefined, undefined, "collect", "context"] as const)[choice % 4]
+    if (mode === "collect" && phase !== "idle") waiting = true
+    else if (mode !== "context") unseen = true
     const origin = origins[choice % origins.length] ?? { _tag: "Task", task: "t2" }
-    return { _tag: "InputAccepted", input: { origin, content: text(`input ${entries.length}`), at: entries.length } }
+    const said = { origin, content: text(`input ${entries.length}`), at: entries.length }
+    return { _tag: "InputAccepted", input: said, ...(mode === undefined ? {} : { mode }) }
   }
   const ask = (): Event => {
     if (phase === "idle") step = 1
@@ -101,10 +105,13 @@ const play = (choices: ReadonlyArray<number>): ReadonlyArray<Written> => {
     const ending =
       phase === "ending"
         ? ({ _tag: "Done" } as const)
-        : choice % 2 === 0
+        : choice % 3 === 0
           ? ({ _tag: "Stopped" } as const)
-          : ({ _tag: "Failed", message: "no model" } as const)
-    if (ending._tag === "Stopped") unseen = false
+          : choice % 3 === 1
+            ? ({ _tag: "Superseded" } as const)
+            : ({ _tag: "Failed", message: "no model" } as const)
+    unseen = ending._tag !== "Stopped" && (ending._tag === "Superseded" || unseen || waiting)
+    waiting = false
     phase = "idle"
     calls = []
     return { _tag: "TurnEnded", ending }
@@ -119,9 +126,9 @@ const play = (choices: ReadonlyArray<number>): ReadonlyArray<Written> => {
       case "asked":
         return kind === 0 ? end(rest) : kind === 1 ? ask() : kind === 2 ? input(rest) : answer(rest)
       case "calling":
-        return kind === 0 && rest % 4 === 0 ? end(0) : kind === 2 ? input(rest) : call(rest)
+        return kind === 0 && rest % 4 === 0 ? end(rest) : kind === 2 ? input(rest) : call(rest)
       case "between":
-        return kind === 0 ? end(0) : kind === 2 ? input(rest) : ask()
+        return kind === 0 ? end(rest) : kind === 2 ? input(rest) : ask()
       case "ending":
         return end(rest)
     }
