@@ -103,7 +103,7 @@ const understand = (text: string): ReplyCall | undefined => {
   return undefined
 }
 
-const wrapped = /^<(message|task|brief|notice)[^>]*>(.*)<\/\1>$/s
+const wrapped = /^<(message|task|brief|notice|summary|transcript)[^>]*>(.*)<\/\1>$/s
 
 /** What is new: the messages after the last answer. */
 const latest = (prompt: Prompt.Prompt): ReadonlyArray<Prompt.Message> => {
@@ -114,7 +114,8 @@ const latest = (prompt: Prompt.Prompt): ReadonlyArray<Prompt.Message> => {
 const shown = (result: unknown): string => (typeof result === "string" ? result : JSON.stringify(result))
 
 const answerTo = (kind: string, text: string): Reply => {
-  if (kind === "notice") return {}
+  // It sums nothing up: what was said is shown as a digest then.
+  if (kind === "notice" || kind === "summary" || kind === "transcript") return {}
   const call = understand(text)
   if (call !== undefined) return { calls: [call] }
   if (kind === "task") return { text: `Reminder: ${text}` }

@@ -2,16 +2,19 @@
  * What every journal promises, whatever it is kept on.
  */
 import { assert, it } from "@effect/vitest"
+import * as Compaction from "effect-claw/services/Compaction"
 import { type Delivery, Journal } from "effect-claw/services/Journal"
 import { AgentName, type Content, ConversationId, OutputId, Sender, text } from "effect-claw/services/Message"
-import { type Ending, type Event, TurnId } from "effect-claw/services/Turn"
+import * as Transcript from "effect-claw/services/Transcript"
+import { type Ending, type Entry, type Event, inOrder, mandate, next, TurnId } from "effect-claw/services/Turn"
 import * as Prompt from "effect/ai/Prompt"
 import * as Response from "effect/ai/Response"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Layer from "effect/Layer"
+import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as TestClock from "effect/testing/TestClock"
+import { journal as written } from "../services/journals.ts"
 
 export const andy = AgentName.make("andy")
 export const chat = ConversationId.make("memory:chat")
@@ -203,6 +206,137 @@ export const journalContract = <E>(layer: Layer.Layer<Journal, E>) => {
       yield* journal.accept(delivery("3"))
       assert.isTrue(yield* journal.record({ conversation: chat, events: [], ending: failed }))
       assert.isTrue(yield* isUnfinished())
+    })
+  )
+
+  test(
+    "what is to be collected wakes nobody while a turn is open, and is the next turn's",
+    Effect.gen(function* () {
+      const journal = yield* Journal
+      yield* asked("1")
+      yield* journal.accept({ ...delivery("2"), mode: "collect" })
+      assert.isTrue(yield* journal.record({ conversation: chat, events: [answer(1, "hi")], ending: done }))
+      assert.isTrue(yield* isUnfinished())
+      yield* journal.request(chat, andy, 1)
+      assert.isTrue(yield* journal.record({ conversation: chat, events: [answer(1, "hi")], ending: done }))
+      assert.isFalse(yield* isUnfinished())
+      // Where no turn is open it is an input like any other.
+      yield* journal.accept({ ...delivery("3"), mode: "collect" })
+      assert.isTrue(yield* isUnfinished())
+    })
+  )
+
+  test(
+    "a stop cancels it, too",
+    Effect.gen(function* () {
+      const journal = yield* Journal
+      yield* asked("1")
+      yield* journal.accept({ ...delivery("2"), mode: "collect" })
+      yield* journal.record({ conversation: chat, events: [], ending: stopped })
+      assert.isFalse(yield* isUnfinished())
+    })
+  )
+
+  test(
+    "context is there and wakes nobody, in a conversation that is new, at rest, or at work",
+    Effect.gen(function* () {
+      const journal = yield* Journal
+      const context = (key: string) => journal.accept({ ...delivery(key), mode: "context" })
+      assert.isTrue(yield* context("1"))
+      assert.isFalse(yield* context("1"))
+      assert.isFalse(yield* isUnfinished())
+      yield* turn("2", "hi")
+      yield* context("3")
+      assert.isFalse(yield* isUnfinished())
+      yield* asked("4")
+      yield* context("5")
+      assert.isTrue(yield* journal.record({ conversation: chat, events: [answer(1, "hi")], ending: done }))
+      assert.isFalse(yield* isUnfinished())
+      const inputs = (yield* journal.entries(chat, 0)).filter(({ event }) => event._tag === "InputAccepted")
+      assert.lengthOf(inputs, 5)
+    })
+  )
+
+  test(
+    "a turn whose place is taken ends, and is begun anew; where none is open, nothing is taken",
+    Effect.gen(function* () {
+      const journal = yield* Journal
+      const supersede = journal.record({ conversation: chat, events: [], ending: { _tag: "Superseded" } })
+      yield* journal.accept(delivery("1"))
+      assert.isFalse(yield* supersede)
+      const first = yield* journal.request(chat, andy, 1)
+      assert.isTrue(yield* supersede)
+      assert.isTrue(yield* isUnfinished())
+      assert.notStrictEqual(yield* journal.request(chat, andy, 1), first)
+    })
+  )
+
+  it.effect.prop(
+    "what it says of a conversation is what its entries say, also when they are compacted",
+    [written],
+    ([events]) =>
+      Effect.gen(function* () {
+        const journal = yield* Journal
+        const all: Array<Entry> = []
+        const view = (entries: ReadonlyArray<Entry>) => {
+          const ordered = inOrder(entries)
+          return { system: "You are Andy.", entries: ordered, clock: String, budget: 400 }
+        }
+        for (const { event } of events) {
+          switch (event._tag) {
+            case "InputAccepted": {
+              const { input, mode } = event
+              yield* journal.accept({ ...delivery(`${all.length}`), input, ...(mode === undefined ? {} : { mode }) })
+              break
+            }
+            case "ModelRequested":
+              yield* journal.request(chat, andy, event.step)
+              break
+            case "TurnEnded":
+              assert.isTrue(yield* journal.record({ conversation: chat, events: [], ending: event.ending }))
+              break
+            default:
+              yield* journal.record({ conversation: chat, events: [event] })
+          }
+          const read = Effect.map(journal.entries(chat, all.at(-1)?.position ?? 0), (more) => void all.push(...more))
+          yield* read
+          const due = event._tag === "ModelRequested" ? Compaction.due(view(all)) : undefined
+          if (due !== undefined) {
+            yield* journal.record({ conversation: chat, events: [Compaction.entry(due, view(all), "summary")] })
+            yield* read
+          }
+          const shown = yield* journal.entries(chat, 0)
+          assert.deepStrictEqual(next(inOrder(shown)), next(inOrder(all)))
+          assert.deepStrictEqual(mandate(inOrder(shown)).turn, mandate(inOrder(all)).turn)
+          assert.deepStrictEqual(Transcript.prompt(view(shown)), Transcript.prompt(view(all)))
+          const { turn: open } = mandate(inOrder(all))
+          assert.strictEqual(yield* isUnfinished(), open !== undefined || next(inOrder(all))._tag !== "Rest")
+        }
+      }).pipe(Effect.provide(Layer.fresh(layer))),
+    { arbitrary: { runs: 30 } }
+  )
+
+  test(
+    "what is older than asked for is removed from conversations at rest, and is known as received for good",
+    Effect.gen(function* () {
+      const journal = yield* Journal
+      yield* turn("1", "old")
+      yield* journal.record({ conversation: chat, events: [], outputs: [output("a"), output("b")] })
+      yield* journal.settle(OutputId.make("a"), "sent")
+      yield* asked("1", other)
+      yield* TestClock.adjust("10 days")
+      yield* turn("2", "new")
+      assert.strictEqual(yield* journal.retain("5 days"), 4)
+      assert.strictEqual(yield* journal.retain("5 days"), 0)
+      assert.deepStrictEqual(yield* tags(), ["InputAccepted", "ModelRequested", "ModelAnswered", "TurnEnded"])
+      assert.isFalse(yield* journal.accept(delivery("1")))
+      assert.isTrue(yield* journal.isRecorded(OutputId.make("a")))
+      assert.deepStrictEqual(
+        (yield* journal.outbox(chat)).map(({ text }) => text),
+        ["text of b"]
+      )
+      // A turn that is open keeps what it has.
+      assert.deepStrictEqual(yield* tags(other), ["InputAccepted", "ModelRequested"])
     })
   )
 

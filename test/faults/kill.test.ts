@@ -73,6 +73,7 @@ const script = [
   "write notes.txt: hello",
   "ask coder: run: echo deep >> deep.txt; echo said deep",
   "remember that I like tea",
+  "/compact",
   "run: echo two >> log.txt; echo said two"
 ]
 
@@ -100,7 +101,8 @@ const talk = async (killAt: number, sandbox: "virtual" | "docker" = "virtual") =
   assert.deepStrictEqual(world.lines("notes.txt"), ["hello"], at)
   judge(server.seen[2], "said deep", world.lines("deep.txt").length, at)
   assert.match(server.seen[3]?.text ?? "", /^remembered as 1$/, at)
-  judge(server.seen[4], "said two", log.filter((line) => line === "two").length, at)
+  assert.match(server.seen[4]?.text ?? "", /^I will sum up/, at)
+  judge(server.seen[5], "said two", log.filter((line) => line === "two").length, at)
   assert.lengthOf(server.seen, script.length, at)
   for (const id of server.sends) assert.isAtMost(server.sends.filter((other) => other === id).length, 2, at)
   assert.strictEqual(server.unacknowledged.size, 0, at)
@@ -209,7 +211,7 @@ describe("nothing lost, nothing doubled", () => {
     process.stdout.write(`seed: ${seed}\n`)
     const random = makeRandom(seed)
     const until = Date.now() + Number(process.env["SOAK_SECONDS"] ?? 0) * 1000
-    do await side(6, 2, () => storm(random))
+    do await side(8, 2, () => storm(random))
     while (Date.now() < until)
   })
 })
