@@ -53,16 +53,15 @@ const makeFolder = (folder: string): void => {
   mkdirSync(folder, { mode: 0o700 })
 }
 
+const refuse = (folder: string, why: string, holder: string): DatabaseError => {
+  const cure = /full|ENOSPC|I\/O/i.test(why) ? "make room on the disk" : "make it writable"
+  const reason = /locked|busy/i.test(why)
+    ? new FolderInUse({ detail: `another ${holder}; stop that one, or name another folder` })
+    : new FolderUnusable({ detail: `${why}; ${cure}, or name another folder (CLAW_HOME for the bundled programs)` })
+  return new DatabaseError({ folder, reason })
+}
+
 const claim = Effect.fnUntraced(function* (folder: string) {
-  const refuse = (cause: unknown) =>
-    new DatabaseError({
-      folder,
-      reason: /locked|busy/i.test(messageOf(cause))
-        ? new FolderInUse({ detail: "another claw is running on it; stop that one, or name another folder" })
-        : new FolderUnusable({
-            detail: `${messageOf(cause)}; make it writable, or name another folder (CLAW_HOME for the bundled programs)`
-          })
-    })
   yield* Effect.acquireRelease(
     Effect.try({
       try: () => {
@@ -72,25 +71,28 @@ const claim = Effect.fnUntraced(function* (folder: string) {
         lock.exec("BEGIN EXCLUSIVE")
         return lock
       },
-      catch: refuse
+      catch: (cause) => refuse(folder, messageOf(cause), "claw is running on it")
     }),
     (lock) => Effect.sync(() => lock.close())
   )
 })
 
-const refuseDamaged = (folder: string, why: string): DatabaseError =>
-  new DatabaseError({
-    folder,
-    reason: new Unreadable({
-      detail: `claw.db cannot be read (${why}); restore a backup of it, or move it away to begin anew`
-    })
-  })
+/** A sound database may be one that cannot be opened now: damaged is what nothing else explains. */
+const refuseDatabase = (folder: string, why: string): DatabaseError =>
+  /locked|busy|full|I\/O|readonly|unable to open/i.test(why)
+    ? refuse(folder, why, "program holds claw.db")
+    : new DatabaseError({
+        folder,
+        reason: new Unreadable({
+          detail: `claw.db cannot be read (${why}); restore a backup of it, or move it away to begin anew`
+        })
+      })
 
 const update = Effect.fnUntraced(function* (folder: string) {
   const sql = yield* SqlClient.SqlClient
   const [check] = yield* sql<{ quick_check: string }>`PRAGMA quick_check(1)`
   if (check?.quick_check !== "ok") {
-    return yield* refuseDamaged(folder, check?.quick_check.split("\n").at(-1) ?? "it is not checked")
+    return yield* refuseDatabase(folder, check?.quick_check.split("\n").at(-1) ?? "it is not checked")
   }
   const [table] = yield* sql`SELECT 1 FROM sqlite_master WHERE name = 'migrations'`
   const [row] =
@@ -106,6 +108,8 @@ const update = Effect.fnUntraced(function* (folder: string) {
     })
   }
   yield* Migrations.migrate
+  // A file that cannot be written to is opened all the same, and says so when it is asked to change.
+  yield* sql`DELETE FROM marks WHERE name = ''`
   return sql
 })
 
@@ -117,10 +121,11 @@ const update = Effect.fnUntraced(function* (folder: string) {
 export const layer = (options: Options): Layer.Layer<SqlClient.SqlClient, DatabaseError> => {
   const folder = resolve(options.directory)
   return Layer.effect(SqlClient.SqlClient, update(folder)).pipe(
-    Layer.provide(SqliteClient.layer({ ...options, filename: join(folder, "claw.db") })),
+    // A statement that waits for another program's lock has all else wait; what failed is asked for again anyway.
+    Layer.provide(SqliteClient.layer({ ...options, filename: join(folder, "claw.db"), busyTimeoutMillis: 500 })),
     Layer.provide(Layer.effectDiscard(claim(folder))),
     Layer.catchTag(["SqlError", "MigrationError"], (error) =>
-      Layer.effectContext(refuseDamaged(folder, messageOf(error)))
+      Layer.effectContext(refuseDatabase(folder, messageOf(error)))
     )
   )
 }

@@ -100,21 +100,15 @@ export const layer: Layer.Layer<Journal, JournalError, SqlClient.SqlClient> = La
           const event = yield* encode({ _tag: "InputAccepted", input, ...kept })
           return yield* transaction(
             Effect.gen(function* () {
-              const [row] = yield* sql<{ position: number }>`
-            INSERT INTO entries ${sql.insert({ conversation, key, at, event })}
-            ON CONFLICT DO NOTHING RETURNING position`
+              const [row] = yield* sql<{ position: number }>`INSERT INTO entries
+                ${sql.insert({ conversation, key, at, event })} ON CONFLICT DO NOTHING RETURNING position`
               if (row === undefined) return false
               const last_input = mode === "context" ? 0 : row.position
-              yield* sql`
-            INSERT INTO conversations ${sql.insert({ id: conversation, agent, last_input })}
-            ON CONFLICT (id) DO UPDATE SET agent = excluded.agent${
-              mode === "context"
-                ? sql``
-                : mode === "collect"
-                  ? sql`, waiting = CASE WHEN conversations.turn IS NULL THEN 0 ELSE 1 END, last_input =
-                    CASE WHEN conversations.turn IS NULL THEN excluded.last_input ELSE conversations.last_input END`
-                  : sql`, last_input = excluded.last_input`
-            }`
+              const waits = sql`(${mode === "collect" ? 1 : 0} = 1 AND conversations.turn IS NOT NULL)`
+              yield* sql`INSERT INTO conversations ${sql.insert({ id: conversation, agent, last_input })}
+                ON CONFLICT (id) DO UPDATE SET agent = excluded.agent,
+                waiting = CASE WHEN ${waits} THEN 1 ELSE conversations.waiting END, last_input = CASE
+                WHEN ${waits} OR excluded.last_input = 0 THEN conversations.last_input ELSE excluded.last_input END`
               return true
             })
           )
@@ -210,8 +204,7 @@ export const layer: Layer.Layer<Journal, JournalError, SqlClient.SqlClient> = La
       state: Effect.fn("Journal.state")(
         function* (conversation) {
           const [row] = yield* sql<{ agent: string; unfinished: number }>`
-          SELECT agent, (turn IS NOT NULL OR last_input > seen) AS unfinished FROM conversations
-          WHERE id = ${conversation}`
+          SELECT agent, (turn IS NOT NULL OR last_input > seen) AS unfinished FROM conversations WHERE id = ${conversation}`
           return Option.map(Option.fromUndefinedOr(row), ({ agent, unfinished }) => ({
             agent: AgentName.make(agent),
             unfinished: unfinished === 1

@@ -20,7 +20,7 @@ import * as Budget from "../services/Budget.ts"
 import { type Channel, type ChannelError, Channels, type InboundDelivery } from "../services/Channel.ts"
 import { Conversations } from "../services/Conversations.ts"
 import * as Gate from "../services/Gate.ts"
-import { HomeZone } from "../services/HomeZone.ts"
+import { make as makeHomeZone, type TimeZoneInvalid } from "../services/HomeZone.ts"
 import { Journal, type JournalError, patience } from "../services/Journal.ts"
 import { Ledger, type LedgerError } from "../services/Ledger.ts"
 import {
@@ -74,8 +74,11 @@ export type Platform = Channels | Conversations | Journal | Ledger | Workspaces
  */
 export const layer = <const Agents extends ReadonlyArray<Agent.Any>>(
   options: Options<Agents>
-): Layer.Layer<Claw, Agent.AgentError | Config.ConfigError | JournalError, Platform | Agent.Services<Agents[number]>> =>
-  Layer.effect(Claw, make(options))
+): Layer.Layer<
+  Claw,
+  Agent.AgentError | Config.ConfigError | JournalError | TimeZoneInvalid,
+  Platform | Agent.Services<Agents[number]>
+> => Layer.effect(Claw, make(options))
 
 /** Runs a claw until it is finished or interrupted. */
 export const launch = <E, R>(
@@ -88,7 +91,7 @@ const make = Effect.fnUntraced(function* <Agents extends ReadonlyArray<Agent.Any
   const conversations = yield* Conversations
   const journal = yield* Journal
   const ledger = yield* Ledger
-  const zone = yield* HomeZone
+  const zone = yield* makeHomeZone
   const sandbox = yield* Effect.serviceOption(Sandbox)
 
   const definitions = new Map(options.agents.flatMap(Agent.withTeam).map((agent) => [agent.name, agent]))

@@ -6,6 +6,7 @@
  * its last committed step.
  */
 import type * as Prompt from "effect/ai/Prompt"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -80,6 +81,10 @@ export const layer = (
       const channels = yield* Channels
       const guard = yield* ToolGuard
       const clock = Transcript.clockIn(yield* HomeZone)
+      // Positions come again when a backup is restored, and a channel would take what is new for a resend.
+      const life = (yield* Clock.currentTimeMillis).toString(36)
+      const outputId = (turn: Turn.TurnId, step: number, suffix = "") =>
+        OutputId.make(`${life}.${turn}.${step}${suffix}`)
       /** Turns that were begun or taken up in this process: one found open that is not among them was cut by a death. */
       const known = new Set<Turn.TurnId>()
 
@@ -323,8 +328,6 @@ export const layer = (
       })
     })
   )
-
-const outputId = (turn: Turn.TurnId, step: number, suffix = ""): OutputId => OutputId.make(`${turn}.${step}${suffix}`)
 
 /** A root turn has its agent's rights; a child's turn has no more than its parent's. */
 const rightsOf = (ready: Ready, parent: Turn.Mandate["parent"]): Rights.Rights =>

@@ -27,6 +27,7 @@ import type * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as TestClock from "effect/testing/TestClock"
 import { join } from "node:path"
+import { DatabaseSync } from "node:sqlite"
 import { read } from "../contracts/cases.ts"
 import { folder } from "../contracts/store.ts"
 import { ask, echo, last, life, model, replies, requests, say, transcript } from "./life.ts"
@@ -316,6 +317,35 @@ const bodies: Readonly<Record<string, Body>> = {
                 return unreachable
               })
           }
+        })
+      )
+    }
+  ),
+
+  "channel refuses for good": drive(
+    Schema.Struct({ sendFails: Schema.Literal("permanently") }),
+    Schema.Struct({ rowStatus: Schema.Literal("failed"), agentTold: Schema.Boolean }),
+    (expect, directory) => {
+      const refused = new Channel.ChannelError({
+        channel: ChannelName.make("memory"),
+        reason: new Channel.Refused({ detail: "the chat is closed" })
+      })
+      return Effect.gen(function* () {
+        yield* Effect.andThen(say("first"), idle)
+        assert.include(yield* ask("second"), "second")
+        const told = JSON.stringify((yield* requests).at(-1)?.prompt)
+        assert.strictEqual(told.includes("the chat is closed"), expect.agentTold)
+        const database = new DatabaseSync(join(directory, "claw.db"), { readOnly: true })
+        const rows = database.prepare("SELECT status FROM outputs WHERE text = 're: first'").all()
+        database.close()
+        assert.deepStrictEqual(
+          rows.map(({ status }) => status),
+          [expect.rowStatus]
+        )
+      }).pipe(
+        life(directory, {
+          model: echo,
+          channel: { onSend: ({ text }) => (text === "re: first" ? Effect.fail(refused) : Effect.void) }
         })
       )
     }

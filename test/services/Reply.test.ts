@@ -1,19 +1,34 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Reply from "effect-claw/services/Reply"
 import * as Schema from "effect/Schema"
+import { cases } from "../contracts/cases.ts"
+import formatting from "../cases/formatting.json" with { type: "json" }
 import splitting from "../cases/splitting.json" with { type: "json" }
 
 describe("what a chat is shown", () => {
-  const cases: ReadonlyArray<readonly [name: string, text: string, shown: string]> = [
-    ["internal is dropped", "<internal>x\ny</internal> ok", "ok"],
-    ["only internal is nothing", "<internal>thinking</internal>", ""],
-    ["a stray end is dropped", "answer</think>", "answer"],
-    ["a tag in code is kept", "strip `<think>` tags", "strip `<think>` tags"],
-    ["a block in a fence is kept", "```\n<think>a</think>\n```", "```\n<think>a</think>\n```"],
-    ["a longer tag is kept", "<thinker> is a statue", "<thinker> is a statue"],
-    ["white space is nothing", "  \n ", ""]
-  ]
-  for (const [name, text, expected] of cases) it(name, () => assert.strictEqual(Reply.shown(text), expected))
+  it("every row of its cases is one of a kind that is tested", () => {
+    const kinds = new Set(["toModel", "toChat", "at timeZone", "timeZone"])
+    for (const { input, name } of formatting.cases) {
+      assert.isTrue(kinds.has(Object.keys(input).toSorted().join(" ")), name)
+    }
+  })
+
+  for (const { expect, input, name } of cases(
+    "formatting",
+    Schema.Struct({
+      name: Schema.String,
+      input: Schema.Struct({ toChat: Schema.String }),
+      expect: Schema.Struct({ text: Schema.NullOr(Schema.String) })
+    })
+  )) {
+    // What is nothing is not sent.
+    it(name, () => assert.strictEqual(Reply.shown(input.toChat), expect.text ?? ""))
+  }
+
+  it("a block in a fence is kept", () => {
+    const fenced = "```\n<think>a</think>\n```"
+    assert.strictEqual(Reply.shown(fenced), fenced)
+  })
 })
 
 describe("a text that is still being written", () => {

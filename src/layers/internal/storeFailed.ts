@@ -6,8 +6,9 @@ import { StoreFailed } from "../../services/StoreFailed.ts"
 
 const advice = ({ reason }: SqlError.SqlError): string => {
   const detail = reason.cause instanceof Error ? reason.cause.message : (reason.message ?? reason._tag)
-  if (/full/i.test(detail)) return `${detail}: make room on the disk; what was not stored is asked for again`
+  if (/full|I\/O/i.test(detail)) return `${detail}: make room on the disk; what was not stored is asked for again`
   if (/locked|busy/i.test(detail)) return `${detail}: another program holds the database`
+  if (/readonly/i.test(detail)) return `${detail}: make it writable`
   if (/malformed|not a database/i.test(detail)) {
     return `${detail}: restore a backup of the database, or move the file away to begin anew`
   }
