@@ -16,14 +16,13 @@ export class TimeZoneInvalid extends Schema.TaggedError<TimeZoneInvalid>(
   "effect-claw/services/HomeZone/TimeZoneInvalid"
 )("TimeZoneInvalid", { zone: Schema.String }) {
   override get message(): string {
-    return `the time zone ${this.zone} is none that is known; set TZ, or give HomeZone, one such as Europe/Berlin`
+    return `the time zone (${this.zone}) is none that is known; set TZ, or give HomeZone, one such as Europe/Berlin`
   }
 }
 
 /** The home zone, if it is one: what a machine calls its zone may be none. */
-export const make: Effect.Effect<DateTime.TimeZone, TimeZoneInvalid> = Effect.flatMap(HomeZone, (zone) =>
-  // A zone that the machine does not know has no name.
-  Effect.fromOption(DateTime.zoneFromString(String(DateTime.zoneToString(zone)))).pipe(
-    Effect.mapError(() => new TimeZoneInvalid({ zone: String(DateTime.zoneToString(zone) ?? "of this machine") }))
-  )
-)
+export const make: Effect.Effect<DateTime.TimeZone, TimeZoneInvalid> = Effect.flatMap(HomeZone, (zone) => {
+  // A zone that the machine does not know has no name, whatever the type says.
+  const name = `${DateTime.zoneToString(zone)}`
+  return Effect.mapError(Effect.fromOption(DateTime.zoneFromString(name)), () => new TimeZoneInvalid({ zone: name }))
+})

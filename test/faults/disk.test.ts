@@ -352,7 +352,7 @@ describe("a database that another program holds", { timeout: 120_000 }, () => {
       const claw = await world.startUsed()
       const { release } = hold(world)
       sayAll(world)
-      await sleep(1500)
+      await sleep(100)
       assert.deepStrictEqual(waiting(world), words)
       release()
       await world.assertAnswered(words, claw)
