@@ -1,5 +1,5 @@
 /**
- * Load: ten thousand messages over five hundred conversations, on a channel and a model that fail at random, a real
+ * Load: ten thousand messages over five hundred conversations, on channels and a model that fail at random, a real
  * database and a test clock. What is judged is what the platform saw. All chance comes out of one seed, so `SOAK_SEED=7`
  * has the same run again, to the last reply; `SOAK_SECONDS` goes on with the seeds after it.
  */
@@ -49,6 +49,8 @@ const conversations = 500
 const parts = [4, 8, 8]
 /** How often a model is asked before it is given up. */
 const attempts = 4
+/** What a message does that comes while a turn runs: a third of the chats each, on a channel of that name. */
+const modes = ["steer", "collect", "interrupt"] as const
 /** How long a moment is, in milliseconds. */
 const moment = 250
 /** What the heap may grow by, from the first quiet to the last. */
@@ -67,6 +69,7 @@ const collect: () => void = runInNewContext("gc")
 /** A chat, as its people know it. Its messages are words, numbered from 1. */
 interface Chat {
   readonly id: ChatId
+  readonly mode: (typeof modes)[number]
   said: number
   answered: number
   /** Model calls that were given up, and what the chat was told instead of an answer. */
@@ -78,12 +81,11 @@ interface Chat {
   call: { failures: number; readonly end: "answered" | "given up" | "refused" } | undefined
 }
 
-const name = ChannelName.make("platform")
 const owner = SenderId.make("owner")
 
-const failed = (reason: Channel.ChannelError["reason"]) =>
-  Effect.fail(new Channel.ChannelError({ channel: name, reason }))
-const unreachable = failed(new Channel.Unreachable({ detail: "the line is down" }))
+const failed = ({ mode }: Chat, reason: Channel.ChannelError["reason"]) =>
+  Effect.fail(new Channel.ChannelError({ channel: ChannelName.make(mode), reason }))
+const unreachable = (chat: Chat) => failed(chat, new Channel.Unreachable({ detail: "the line is down" }))
 
 const modelFailed = (reason: AiError.AiErrorReason) => AiError.make({ module: "load", method: "streamText", reason })
 const cut = new AiError.NetworkError({ reason: "TransportError", method: "POST", url: "https://model.invalid" })
@@ -123,6 +125,7 @@ const makeWorld = Effect.gen(function* () {
 
   const chats = Array.from({ length: conversations }, (_, index): Chat => ({
     id: ChatId.make(`${index}`),
+    mode: modes[index % 3] ?? "steer",
     said: 0,
     answered: 0,
     givenUp: 0,
@@ -135,6 +138,7 @@ const makeWorld = Effect.gen(function* () {
     said: 0,
     deliveries: 0,
     turns: 0,
+    cutTurns: 0,
     sends: 0,
     replies: 0,
     modelCalls: 0,
@@ -145,9 +149,10 @@ const makeWorld = Effect.gen(function* () {
   const wrong: Array<string> = []
   const seen = createHash("sha256")
   const unacknowledged = new Set<string>()
-  /** Tool calls that the model has made, and that have not run. */
-  const called = new Set<number>()
-  const inbound = yield* Queue.unbounded<Channel.InboundDelivery, Cause.Done>()
+  /** Tool calls that the model has made, and that have not run; in a chat that interrupts, some never do. */
+  const called = new Map<number, Chat>()
+  const makeInbound = Queue.unbounded<Channel.InboundDelivery, Cause.Done>()
+  const inbound = yield* Effect.all({ steer: makeInbound, collect: makeInbound, interrupt: makeInbound })
   const moments = new Map<number, Latch.Latch>()
   const agenda = yield* FiberSet.make<void>()
   const run = yield* FiberSet.runtime(agenda)()
@@ -179,13 +184,13 @@ const makeWorld = Effect.gen(function* () {
       const fate = random()
       const again = () => later(between(0, 5000), () => deliver(chat, word))
       if (fate < 0.2) again()
-      if (fate < 0.1) return unreachable
+      if (fate < 0.1) return unreachable(chat)
       unacknowledged.delete(word)
-      return fate > 0.95 ? unreachable : Effect.void
+      return fate > 0.95 ? unreachable(chat) : Effect.void
     }
-    Queue.offerUnsafe(inbound, {
+    Queue.offerUnsafe(inbound[chat.mode], {
       message: {
-        channel: name,
+        channel: ChannelName.make(chat.mode),
         chat: chat.id,
         id: MessageId.make(word),
         sender: owner,
@@ -228,29 +233,35 @@ const makeWorld = Effect.gen(function* () {
   const send = Effect.fnUntraced(function* (to: ChatId, part: OutboundPart) {
     yield* wait(between(0, 500))
     counts.sends++
+    const chat = chatOf(to)
     const fate = random()
     // Every third minute the platform is away, so that replies pile up.
-    if ((yield* Clock.currentTimeMillis) % 180_000 > 120_000 || fate < 0.1) return yield* unreachable
-    if (fate < 0.2) return yield* failed(new Channel.RateLimited({ retryAfter: milliseconds(between(1000, 3000)) }))
-    accept(chatOf(to), part)
-    if (fate < 0.3) return yield* unreachable
+    if ((yield* Clock.currentTimeMillis) % 180_000 > 120_000 || fate < 0.1) return yield* unreachable(chat)
+    if (fate < 0.2)
+      return yield* failed(chat, new Channel.RateLimited({ retryAfter: milliseconds(between(1000, 3000)) }))
+    accept(chat, part)
+    if (fate < 0.3) return yield* unreachable(chat)
   })
 
-  const channel = Layer.effectDiscard(
+  const register = (mode: Chat["mode"]) =>
     Effect.flatMap(Channel.Channels, (channels) =>
       channels.register({
-        name,
+        name: ChannelName.make(mode),
         owner,
         capabilities: { textLimit: 4096, deduplicates: true },
-        inbound: Stream.fromQueue(inbound),
+        inbound: Stream.fromQueue(inbound[mode]),
         send,
-        follow: (_, { _tag }) => Effect.sync(() => void (_tag === "TurnBegan" && counts.turns++))
+        follow: (_, event) =>
+          Effect.sync(() => {
+            if (event._tag === "TurnBegan") counts.turns++
+            if (event._tag === "TurnEnded" && event.ending._tag === "Stopped") counts.cutTurns++
+          })
       })
     )
-  )
 
-  const makeCall = (): NonNullable<Chat["call"]> => {
-    const fate = random()
+  const makeCall = ({ mode }: Chat): NonNullable<Chat["call"]> => {
+    // Where a turn may be cut it may be cut before its apology, and that is as it should be.
+    const fate = between(mode === "interrupt" ? 0.03 : 0, 1)
     if (fate < 0.02) return { failures: attempts, end: "given up" }
     if (fate < 0.03) return { failures: 1, end: "refused" }
     return { failures: fate < 0.3 ? Math.ceil(between(0, attempts - 1)) : 0, end: "answered" }
@@ -286,10 +297,10 @@ const makeWorld = Effect.gen(function* () {
   }
 
   /** A text, or one or two calls of the tool. */
-  const answer = (words: ReadonlyArray<string>) => {
+  const answer = (chat: Chat, words: ReadonlyArray<string>) => {
     const works = happens(0.15) ? Math.ceil(between(0, 2)) : 0
     const calls = Array.from({ length: works }, () => ++counts.toolCalls)
-    calls.forEach((n) => called.add(n))
+    calls.forEach((n) => called.set(n, chat))
     return Stream.fromIterable<Response.StreamPartEncoded>([
       ...(works > 0 ? calls.map(workPart) : textParts(words)),
       { type: "finish", reason: works > 0 ? "tool-calls" : "stop", usage }
@@ -308,10 +319,10 @@ const makeWorld = Effect.gen(function* () {
       .flatMap((part) => (part.type === "text" ? wordsOf(part.text) : []))
     const [first = "none"] = words
     const chat = chatOf(first.split(".")[0])
-    const call = (chat.call ??= makeCall())
+    const call = (chat.call ??= makeCall(chat))
     if (call.failures === 0) {
       chat.call = undefined
-      return answer(words)
+      return answer(chat, words)
     }
     counts.modelFailures++
     call.failures--
@@ -339,28 +350,31 @@ const makeWorld = Effect.gen(function* () {
 
   return {
     /** The claw's end of it: what it is told, and whom it asks. */
-    channel,
+    channels: Layer.effectDiscard(Effect.forEach(modes, register)),
     model,
     agent: andy,
     counts,
     wrong,
     seen: () => seen.copy().digest("hex").slice(0, 12),
-    /** Has each chat say so many messages in so much time, at random; now and then several at once. */
-    talk: (each: number, millis: number) => {
+    /** Has each chat say so much, most of it in bursts. */
+    talk: (each: number) => {
       for (const chat of chats) {
-        const times = Array.from({ length: each }, () => between(0, millis)).toSorted((a, b) => a - b)
-        times.forEach((at, index) => later(happens(0.3) ? (times[index - 1] ?? at) : at, () => say(chat)))
+        let at = 0
+        for (let message = 0; message < each; message++) {
+          at += between(0, happens(0.6) ? 2000 : 150_000)
+          later(at, () => say(chat))
+        }
       }
     },
     /** What still waits for something. */
     open: Effect.map(FiberSet.size(agenda), (scheduled) => ({
       scheduled,
       unacknowledged: unacknowledged.size,
-      called: called.size,
+      called: [...called.values()].filter(({ mode }) => mode !== "interrupt").length,
       unanswered: chats.filter(({ answered, said }) => answered < said).length,
       unapologized: chats.filter(({ apologies, givenUp }) => apologies < givenUp).length
     })),
-    close: Queue.end(inbound)
+    close: Effect.forEach(modes, (mode) => Queue.end(inbound[mode]))
   }
 })
 
@@ -397,7 +411,7 @@ const load = Effect.gen(function* () {
   yield* Effect.gen(function* () {
     const claw = yield* Claw.Claw
     for (const each of parts) {
-      world.talk(each, each * 40_000)
+      world.talk(each)
       yield* quiet
       yield* measure
     }
@@ -405,10 +419,13 @@ const load = Effect.gen(function* () {
     yield* claw.finished
   }).pipe(
     Effect.provide(
-      Claw.layer({ agents: [world.agent], bindings: [Bind.everywhere(world.agent)] }).pipe(
-        Layer.provide(world.channel),
+      Claw.layer({
+        agents: [world.agent],
+        bindings: modes.map((mode) => Bind.channel(mode, world.agent, { whileBusy: mode }))
+      }).pipe(
+        Layer.provide(world.channels),
         Layer.provide(world.model),
-        Layer.provideMerge(Local.layer({ directory, synchronous: "NORMAL" })),
+        Layer.provideMerge(Local.layer({ directory, synchronous: "NORMAL", turnsAtOnce: 64 })),
         Layer.provide(Logger.layer([logger]))
       )
     )
@@ -455,7 +472,7 @@ const oneLoad = async (seed: number) => {
 
 const soak = Number(process.env["SOAK_SECONDS"] ?? 0) * 1000
 
-describe("ten thousand messages over five hundred conversations, with faults of channel and model", () => {
+describe("ten thousand messages over five hundred conversations, with faults of channels and model", () => {
   it(
     "are each answered once, in order; nothing is left running, and memory does not grow",
     { timeout: 300_000 + soak },
