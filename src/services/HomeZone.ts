@@ -11,18 +11,22 @@ export const HomeZone = Context.Reference<DateTime.TimeZone>("effect-claw/servic
   defaultValue: () => DateTime.zoneMakeLocal()
 })
 
-/** There is no such zone. */
+/** The home zone is none that is known. */
 export class TimeZoneInvalid extends Schema.TaggedError<TimeZoneInvalid>(
   "effect-claw/services/HomeZone/TimeZoneInvalid"
-)("TimeZoneInvalid", { zone: Schema.String }) {
+)("TimeZoneInvalid", {}) {
   override get message(): string {
-    return `the time zone (${this.zone}) is none that is known; set TZ, or give HomeZone, one such as Europe/Berlin`
+    return "the time zone is none that is known; set TZ, or give HomeZone, one such as Europe/Berlin"
   }
 }
 
-/** The home zone, if it is one: what a machine calls its zone may be none. */
-export const make: Effect.Effect<DateTime.TimeZone, TimeZoneInvalid> = Effect.flatMap(HomeZone, (zone) => {
-  // A zone that the machine does not know has no name, whatever the type says.
-  const name = `${DateTime.zoneToString(zone)}`
-  return Effect.mapError(Effect.fromOption(DateTime.zoneFromString(name)), () => new TimeZoneInvalid({ zone: name }))
-})
+/** The home zone, if it is one. A machine's that is not known has no name, or one that nothing can be shown in. */
+export const make: Effect.Effect<DateTime.TimeZone, TimeZoneInvalid> = Effect.flatMap(HomeZone, (zone) =>
+  Effect.try({
+    try: () => {
+      new Intl.DateTimeFormat("en", { timeZone: DateTime.zoneToString(zone) || "none" }).format(0)
+      return zone
+    },
+    catch: () => new TimeZoneInvalid()
+  })
+)
