@@ -194,6 +194,21 @@ describe("AgentRuntime", () => {
     )
   )
 
+  it.effect("no output has the id of one from a life that a restored backup does not know of", () => {
+    const once = Effect.gen(function* () {
+      yield* say("hi")
+      yield* run()
+      return yield* Journal.use((journal) => journal.outbox(conversation))
+    }).pipe(Effect.provide(Layer.fresh(alone(ModelScripted.layer(() => ({ text: "hello" }))))))
+    return Effect.gen(function* () {
+      const [before] = yield* once
+      yield* TestClock.adjust("1 day")
+      const [after] = yield* once
+      assert.strictEqual(before?.text, after?.text)
+      assert.notStrictEqual(before?.id, after?.id)
+    })
+  })
+
   it.effect("an answer of nothing ends the turn and sends nothing", () =>
     Effect.gen(function* () {
       yield* say("hi")
