@@ -218,7 +218,8 @@ const make = Effect.fnUntraced(function* <Agents extends ReadonlyArray<Agent.Any
       Effect.tapError((error) => Effect.logError(error.message)),
       Effect.retry(patience),
       Effect.catch((error) => Effect.logError(`a message cannot be taken and is left out: ${error.message}`)),
-      Effect.andThen(ack),
+      // What is stored has arrived, whatever the platform makes of it: one that does not answer holds up no other.
+      Effect.andThen(Effect.timeoutOption(ack, "10 seconds")),
       Effect.catch((error) => Effect.logWarning(`a message was stored but not acknowledged: ${error.message}`))
     )
 
