@@ -3,7 +3,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Conversations } from "effect-claw/services/Conversations"
-import { Journal, JournalError } from "effect-claw/services/Journal"
+import { Journal, JournalError, type Mode } from "effect-claw/services/Journal"
 import { ConversationId } from "effect-claw/services/Message"
 import { StoreFailed } from "effect-claw/services/StoreFailed"
 import * as Deferred from "effect/Deferred"
@@ -63,8 +63,8 @@ const serve = ({ work }: ReturnType<typeof makeWork>) =>
     const conversations = yield* Conversations
     yield* conversations.serve((conversation) => Effect.provideService(work(conversation), Journal, journal))
   })
-const deliver = (key: string, conversation = chat) =>
-  Conversations.use((conversations) => conversations.deliver(delivery(key, conversation)))
+const deliver = (key: string, conversation = chat, mode: Mode = "steer") =>
+  Conversations.use((conversations) => conversations.deliver({ ...delivery(key, conversation), mode }))
 const status = (conversation = chat) => Conversations.use((conversations) => conversations.status(conversation))
 const settled = Conversations.use((conversations) => conversations.settled())
 const stop = (conversation = chat) => Conversations.use((conversations) => conversations.stop(conversation))
@@ -260,6 +260,309 @@ export const conversationsContract = <E>(
         }).pipe(Effect.provide(Layer.provide(make(8), breaking)), Effect.scoped)
       })
     )
+  })
+
+  describe("what is delivered while a turn runs", () => {
+    const accepted = "InputAccepted"
+    const aTurn = ["ModelRequested", "ModelAnswered", "TurnEnded"]
+
+    /** Work whose first turn waits to be let go on; how often it began one. */
+    const held = () => {
+      const log = { turns: 0, gate: Deferred.makeUnsafe<void>() }
+      return {
+        log,
+        work: makeWork(() => Effect.suspend(() => (++log.turns === 1 ? Deferred.await(log.gate) : Effect.void)))
+      }
+    }
+    /** Its first turn runs. */
+    const atWork = ({ work }: ReturnType<typeof held>) =>
+      Effect.andThen(serve(work), Effect.andThen(deliver("1"), idle))
+    const seen = (...keys: ReadonlyArray<string>) => keys.map((key) => `${chat} ${key}`)
+    const endings = Journal.use((journal) =>
+      Effect.map(journal.entries(chat, 0), (entries) =>
+        entries.flatMap(({ event }) => (event._tag === "TurnEnded" ? [event.ending._tag] : []))
+      )
+    )
+    const unfinished = Journal.use((journal) => journal.unfinished)
+
+    describe("to be collected", () => {
+      test(
+        "waits for the turn's end, and one turn after sees all of it",
+        Effect.gen(function* () {
+          const first = held()
+          yield* atWork(first)
+          for (const key of ["2", "3", "4"]) {
+            assert.isTrue(yield* deliver(key, chat, "collect"))
+            yield* idle
+          }
+          assert.isFalse(yield* deliver("2", chat, "collect"))
+          assert.deepStrictEqual(first.work.log.seen, seen("1"))
+          yield* Deferred.succeed(first.log.gate, undefined)
+          yield* settled
+          assert.deepStrictEqual(first.work.log.seen, seen("1", "2", "3", "4"))
+          assert.strictEqual(first.log.turns, 2)
+          assert.deepStrictEqual(first.work.log.cut, [])
+          const [asked, ...rest] = aTurn
+          assert.deepStrictEqual(yield* tags, [accepted, asked, accepted, accepted, accepted, ...rest, ...aTurn])
+          assert.deepStrictEqual(yield* unfinished, [])
+        })
+      )
+
+      test(
+        "does not wait where no turn runs",
+        Effect.gen(function* () {
+          const work = makeWork()
+          yield* serve(work)
+          yield* deliver("1", chat, "collect")
+          yield* settled
+          assert.deepStrictEqual(work.log.seen, seen("1"))
+          assert.deepStrictEqual(yield* tags, [accepted, ...aTurn])
+        })
+      )
+
+      test(
+        "is cancelled by a stop, with the turn that it waits for",
+        Effect.gen(function* () {
+          const first = held()
+          yield* atWork(first)
+          yield* deliver("2", chat, "collect")
+          assert.isTrue(yield* stop())
+          yield* Conversations.use((conversations) => conversations.wake(chat))
+          yield* settled
+          assert.deepStrictEqual(first.work.log.seen, seen("1"))
+          assert.deepStrictEqual(yield* unfinished, [])
+        })
+      )
+
+      bare(
+        "waits over a restart, also one between the turn's end and its own turn",
+        Effect.gen(function* () {
+          const journal = yield* Journal
+          const first = held()
+          yield* running(
+            Effect.gen(function* () {
+              yield* atWork(first)
+              yield* deliver("2", chat, "collect")
+              yield* deliver("3", chat, "collect")
+              yield* idle
+            })
+          )
+          assert.deepStrictEqual(first.work.log.seen, seen("1"))
+          // The turn ends, and nobody is there to begin the next.
+          assert.isTrue(
+            yield* journal.record({ conversation: chat, events: [answer(1, "ok")], ending: { _tag: "Done" } })
+          )
+          assert.deepStrictEqual(yield* journal.unfinished, [chat])
+          const second = makeWork()
+          yield* running(Effect.andThen(serve(second), settled))
+          assert.includeMembers(second.log.seen, seen("2", "3"))
+          assert.deepStrictEqual(yield* endings, ["Done", "Done"])
+          assert.deepStrictEqual(yield* journal.unfinished, [])
+        })
+      )
+    })
+
+    describe("to interrupt", () => {
+      test(
+        "cuts the turn, which ends as superseded, and another begins",
+        Effect.gen(function* () {
+          const first = held()
+          yield* atWork(first)
+          assert.isTrue(yield* deliver("2", chat, "interrupt"))
+          assert.deepStrictEqual(first.work.log.cut, [chat])
+          yield* settled
+          assert.strictEqual(first.log.turns, 2)
+          assert.strictEqual(first.work.log.most, 1)
+          assert.deepStrictEqual(first.work.log.seen, seen("1", "2"))
+          assert.deepStrictEqual(yield* endings, ["Superseded", "Done"])
+          assert.deepStrictEqual(yield* tags, [accepted, "ModelRequested", accepted, "TurnEnded", ...aTurn])
+          assert.deepStrictEqual(yield* unfinished, [])
+        })
+      )
+
+      test(
+        "cuts nothing when it is there already",
+        Effect.gen(function* () {
+          const first = held()
+          yield* atWork(first)
+          assert.isFalse(yield* deliver("1", chat, "interrupt"))
+          yield* idle
+          assert.deepStrictEqual(first.work.log.cut, [])
+          yield* Deferred.succeed(first.log.gate, undefined)
+          yield* settled
+          assert.deepStrictEqual(yield* tags, [accepted, ...aTurn])
+        })
+      )
+
+      test(
+        "is an input like any other where nothing runs",
+        Effect.gen(function* () {
+          const work = makeWork()
+          yield* serve(work)
+          for (const key of ["1", "2"]) {
+            yield* deliver(key, chat, "interrupt")
+            yield* settled
+          }
+          assert.deepStrictEqual(work.log.seen, seen("1", "2"))
+          assert.deepStrictEqual(yield* tags, [accepted, ...aTurn, accepted, ...aTurn])
+        })
+      )
+
+      bare(
+        "takes the place of nothing where the conversation still waits to be worked on",
+        running(
+          Effect.gen(function* () {
+            const gate = yield* Deferred.make<void>()
+            const work = makeWork((conversation) => (conversation === other ? Deferred.await(gate) : Effect.void))
+            yield* serve(work)
+            yield* deliver("1", other)
+            yield* deliver("1")
+            yield* deliver("2", chat, "interrupt")
+            yield* idle
+            assert.strictEqual(yield* status(), "waiting")
+            yield* Deferred.succeed(gate, undefined)
+            yield* settled
+            assert.deepStrictEqual(yield* tags, [accepted, accepted, ...aTurn])
+          }),
+          1
+        )
+      )
+
+      test(
+        "harms no other conversation",
+        Effect.gen(function* () {
+          const work = makeWork(() => Effect.never)
+          yield* serve(work)
+          yield* deliver("1")
+          yield* deliver("1", other)
+          yield* idle
+          yield* deliver("2", chat, "interrupt")
+          yield* idle
+          assert.deepStrictEqual(work.log.cut, [chat])
+          assert.strictEqual(work.log.running, 2)
+        })
+      )
+
+      test(
+        "may come many times at once: the last turn sees all of it",
+        Effect.gen(function* () {
+          let hang = true
+          const work = makeWork(() => (hang ? Effect.never : Effect.void))
+          yield* serve(work)
+          yield* deliver("1")
+          yield* idle
+          const keys = Array.from({ length: 10 }, (_, index) => `${index + 2}`)
+          yield* Effect.forEach(keys, (key) => deliver(key, chat, "interrupt"), { concurrency: "unbounded" })
+          yield* idle
+          hang = false
+          yield* deliver("last", chat, "interrupt")
+          yield* settled
+          assert.sameMembers(work.log.seen, seen("1", ...keys, "last"))
+          assert.strictEqual(work.log.most, 1)
+          assert.strictEqual((yield* endings).at(-1), "Done")
+          assert.deepStrictEqual(yield* unfinished, [])
+        })
+      )
+
+      bare(
+        "while the conversations end it is kept, and cuts what is cut anyway",
+        Effect.gen(function* () {
+          const journal = yield* Journal
+          const first = makeWork(() => Effect.never)
+          const closed = yield* running(
+            Effect.andThen(serve(first), Effect.andThen(deliver("1"), Effect.andThen(idle, Conversations)))
+          )
+          assert.isTrue(yield* closed.deliver({ ...delivery("2"), mode: "interrupt" }))
+          assert.deepStrictEqual(yield* tags, [accepted, "ModelRequested", accepted])
+          const second = makeWork()
+          yield* running(Effect.andThen(serve(second), settled))
+          assert.deepStrictEqual(second.log.seen, seen("1", "2"))
+          assert.deepStrictEqual(yield* journal.unfinished, [])
+        })
+      )
+    })
+
+    for (const [name, end] of [
+      ["interrupted", deliver("2", chat, "interrupt")],
+      ["stopped", stop()]
+    ] as const) {
+      bare(
+        `a turn that is being ${name} is not taken up by what wakes the conversation meanwhile`,
+        Effect.gen(function* () {
+          const journal = yield* Journal
+          const gate = yield* Deferred.make<void>()
+          const slow = Layer.succeed(Journal, {
+            ...journal,
+            record: (record) =>
+              record.ending?._tag === "Done"
+                ? journal.record(record)
+                : Effect.andThen(Deferred.await(gate), journal.record(record))
+          })
+          yield* Effect.gen(function* () {
+            const first = held()
+            yield* atWork(first)
+            const ending = yield* Effect.forkChild(end)
+            yield* idle
+            assert.deepStrictEqual(first.work.log.cut, [chat])
+            yield* Conversations.use((conversations) => conversations.wake(chat))
+            yield* idle
+            assert.strictEqual(first.log.turns, 1)
+            yield* Deferred.succeed(gate, undefined)
+            yield* Fiber.join(ending)
+            yield* settled
+            assert.deepStrictEqual(yield* unfinished, [])
+          }).pipe(Effect.provide(Layer.provide(make(8), slow)), Effect.scoped)
+        })
+      )
+    }
+
+    describe("as context", () => {
+      test(
+        "is there, and wakes nobody, where nothing runs",
+        Effect.gen(function* () {
+          const work = makeWork()
+          yield* serve(work)
+          assert.isTrue(yield* deliver("1", chat, "context"))
+          assert.isFalse(yield* deliver("1", chat, "context"))
+          yield* idle
+          assert.strictEqual(yield* status(), "idle")
+          assert.deepStrictEqual([work.log.most, work.log.seen], [0, []])
+          assert.deepStrictEqual(yield* tags, [accepted])
+          assert.deepStrictEqual(yield* unfinished, [])
+          yield* deliver("2")
+          yield* settled
+          assert.deepStrictEqual(work.log.seen, seen("1", "2"))
+          assert.deepStrictEqual(yield* tags, [accepted, accepted, ...aTurn])
+        })
+      )
+
+      test(
+        "neither cuts a turn that runs nor has another begin",
+        Effect.gen(function* () {
+          const first = held()
+          yield* atWork(first)
+          assert.isTrue(yield* deliver("2", chat, "context"))
+          yield* idle
+          yield* Deferred.succeed(first.log.gate, undefined)
+          yield* settled
+          assert.strictEqual(first.log.turns, 1)
+          assert.deepStrictEqual(first.work.log.cut, [])
+          assert.deepStrictEqual(yield* endings, ["Done"])
+        })
+      )
+
+      bare(
+        "does not make a conversation one that is begun with at the start",
+        Effect.gen(function* () {
+          const journal = yield* Journal
+          yield* running(deliver("1", chat, "context"))
+          assert.deepStrictEqual(yield* journal.unfinished, [])
+          const work = makeWork()
+          yield* running(Effect.andThen(serve(work), settled))
+          assert.deepStrictEqual(work.log.seen, [])
+        })
+      )
+    })
   })
 
   test(

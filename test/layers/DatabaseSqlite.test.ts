@@ -1,11 +1,22 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as DatabaseSqlite from "effect-claw/layers/DatabaseSqlite"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
-import { chmodSync, existsSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs"
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  truncateSync,
+  writeFileSync
+} from "node:fs"
 import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { fileURLToPath } from "node:url"
@@ -262,6 +273,184 @@ describe("DatabaseSqlite", () => {
           Effect.flatMap(SqlClient.SqlClient, (sql) => sql`SELECT * FROM memories`)
         )
         assert.strictEqual(rows.length, 1)
+      })
+    )
+  })
+
+  describe("a backup", () => {
+    /** Two rows at once, which are never there one without the other. */
+    const insertTwo = (text: string) =>
+      Effect.flatMap(SqlClient.SqlClient, (sql) =>
+        sql.withTransaction(
+          Effect.forEach(["one", "two"], (scope) => sql`INSERT INTO memories ${sql.insert({ scope, text, at: 1 })}`)
+        )
+      )
+    /** What a copy holds, put in the place of a database. Opening it checks that it is whole. */
+    const restored = Effect.fnUntraced(function* (copy: string) {
+      const directory = yield* folder
+      copyFileSync(copy, join(directory, "claw.db"))
+      return yield* opened(
+        directory,
+        Effect.gen(function* () {
+          const sql = yield* SqlClient.SqlClient
+          yield* insert
+          return yield* sql<{
+            scope: string
+            text: string
+          }>`SELECT scope, text FROM memories WHERE scope <> 's' ORDER BY id`
+        })
+      )
+    })
+    const failing = (directory: string, path: string) => Effect.flip(DatabaseSqlite.backup(directory, path))
+
+    it.live("that is made while a claw writes is the whole database at one moment, not before it was asked for", () =>
+      Effect.gen(function* () {
+        const directory = yield* folder
+        const copies = yield* folder
+        const names = ["a.db", "b.db", "c.db"]
+        const committed: Array<number> = []
+        let count = 0
+        const insertNext = Effect.flatMap(
+          Effect.sync(() => count),
+          (next) => Effect.tap(insertTwo(`${next} ${"x".repeat(20_000)}`), () => Effect.sync(() => count++))
+        )
+        yield* opened(
+          directory,
+          Effect.gen(function* () {
+            const sql = yield* SqlClient.SqlClient
+            // Enough that a copy takes longer than a write.
+            yield* sql.withTransaction(Effect.repeat(insertNext, { times: 499 }))
+            const writing = yield* Effect.forkChild(
+              Effect.forever(Effect.andThen(insertNext, Effect.sleep("1 millis")))
+            )
+            for (const name of names) {
+              const before = count
+              committed.push(before)
+              yield* DatabaseSqlite.backup(directory, join(copies, name))
+              assert.isAbove(count, before, "it was written to meanwhile")
+            }
+            yield* Fiber.interrupt(writing)
+          })
+        )
+        assert.sameMembers(readdirSync(copies), names)
+        for (const [index, name] of names.entries()) {
+          const rows = yield* restored(join(copies, name))
+          const [ones, twos] = ["one", "two"].map((of) =>
+            rows.flatMap(({ scope, text }) => (scope === of ? [Number.parseInt(text, 10)] : []))
+          )
+          assert.deepStrictEqual(ones, twos)
+          // All that was written up to a moment, and nothing after.
+          assert.deepStrictEqual(
+            ones,
+            ones?.map((_, at) => at)
+          )
+          assert.isAtLeast(ones?.length ?? 0, committed[index] ?? Infinity)
+          assert.isAtMost(ones?.length ?? Infinity, count)
+        }
+      })
+    )
+
+    it.live("has what was committed a moment before, and the claw goes on with its own", () =>
+      Effect.gen(function* () {
+        const directory = yield* folder
+        const copy = join(yield* folder, "copy.db")
+        yield* opened(
+          directory,
+          Effect.gen(function* () {
+            yield* insertTwo("before")
+            yield* DatabaseSqlite.backup(directory, copy)
+            yield* insertTwo("after")
+            const sql = yield* SqlClient.SqlClient
+            assert.strictEqual((yield* sql`SELECT * FROM memories`).length, 4)
+          })
+        )
+        const rows = yield* restored(copy)
+        assert.deepStrictEqual([...new Set(rows.map(({ text }) => text))], ["before"])
+      })
+    )
+
+    it.live("of a folder where no claw is at work is made, and its database opens as before", () =>
+      Effect.gen(function* () {
+        const directory = yield* folder
+        const copies = yield* folder
+        yield* opened(directory, insertTwo("kept"))
+        yield* DatabaseSqlite.backup(directory, join(copies, "copy.db"))
+        assert.strictEqual((yield* restored(join(copies, "copy.db"))).length, 2)
+        yield* opened(directory, insertTwo("more"))
+        assert.deepStrictEqual(readdirSync(copies), ["copy.db"])
+      })
+    )
+
+    it.live("does not take the place of a file that is there", () =>
+      Effect.gen(function* () {
+        const directory = yield* used
+        const copies = yield* folder
+        const copy = join(copies, "copy.db")
+        writeFileSync(copy, "my notes")
+        mkdirSync(join(copies, "folder"))
+        for (const path of [copy, join(copies, "folder")]) {
+          const error = yield* failing(directory, path)
+          assert.strictEqual(error.reason._tag, "BackupFailed")
+          assert.include(error.message, path)
+          assert.include(error.message, "a file of that name")
+        }
+        assert.strictEqual(readFileSync(copy, "utf8"), "my notes")
+        assert.sameMembers(readdirSync(copies), ["copy.db", "folder"])
+        assert.deepStrictEqual(readdirSync(join(copies, "folder")), [])
+      })
+    )
+
+    it.live("of a folder without a database is none, and says so", () =>
+      Effect.gen(function* () {
+        const empty = yield* folder
+        const copies = yield* folder
+        for (const directory of [empty, join(empty, "not", "there")]) {
+          const error = yield* failing(directory, join(copies, "copy.db"))
+          assert.strictEqual(error.reason._tag, "BackupFailed")
+          assert.include(error.message, directory)
+          assert.match(error.message, /no database|claw\.db/)
+        }
+        assert.deepStrictEqual([readdirSync(empty), readdirSync(copies)], [[], []])
+      })
+    )
+
+    it.live("to a folder that is not there is none, and says so", () =>
+      Effect.gen(function* () {
+        const directory = yield* used
+        const copies = yield* folder
+        const path = join(copies, "not", "there", "copy.db")
+        const error = yield* failing(directory, path)
+        assert.strictEqual(error.reason._tag, "BackupFailed")
+        assert.include(error.message, path)
+        assert.notMatch(error.message, /no database|claw\.db/)
+        assert.deepStrictEqual(readdirSync(copies), [])
+      })
+    )
+
+    it.live("of a database that is none leaves nothing of itself", () =>
+      Effect.gen(function* () {
+        const directory = yield* folder
+        const copies = yield* folder
+        writeFileSync(join(directory, "claw.db"), "these are my notes\n".repeat(500))
+        const before = contentOf(directory)
+        const error = yield* failing(directory, join(copies, "copy.db"))
+        assert.strictEqual(error.reason._tag, "BackupFailed")
+        assert.include(error.message, "not a database")
+        assert.deepStrictEqual(readdirSync(copies), [])
+        assert.isTrue(contentOf(directory).equals(before))
+      })
+    )
+
+    it.live("that was cut is not in the way of the next", () =>
+      Effect.gen(function* () {
+        const directory = yield* folder
+        const copies = yield* folder
+        yield* opened(directory, insertTwo("kept"))
+        // A copy of which only the beginning was written.
+        writeFileSync(join(copies, "copy.db.part"), contentOf(directory).subarray(0, 9000))
+        yield* DatabaseSqlite.backup(directory, join(copies, "copy.db"))
+        assert.strictEqual((yield* restored(join(copies, "copy.db"))).length, 2)
+        assert.deepStrictEqual(readdirSync(copies), ["copy.db"])
       })
     )
   })
