@@ -78,20 +78,26 @@ export const layer = (options: Options = {}): Layer.Layer<Conversations, never, 
         deliver: Effect.fn("Conversations.deliver")(function* (delivery) {
           const { conversation, mode } = delivery
           const isNew = yield* journal.accept(delivery)
-          if (isNew && mode === "interrupt" && !closing && (yield* actors.stop(conversation))) {
-            yield* journal.record({ conversation, events: [], ending: { _tag: "Superseded" } })
+          if (isNew && mode === "interrupt" && !closing) {
+            yield* actors.stop(conversation, (wasWorking) =>
+              wasWorking ? journal.record({ conversation, events: [], ending: { _tag: "Superseded" } }) : Effect.void
+            )
           }
           if (mode !== "context") yield* actors.tell(conversation)
           return isNew
         }),
         wake: actors.tell,
-        stop: Effect.fn("Conversations.stop")(function* (conversation) {
-          const stopped = yield* actors.stop(conversation)
-          if (closing) return stopped
-          const isOpen = Option.exists(yield* journal.state(conversation), ({ unfinished }) => unfinished)
-          if (isOpen) yield* journal.record({ conversation, events: [], ending: { _tag: "Stopped" } })
-          return stopped || isOpen
-        }),
+        stop: Effect.fn("Conversations.stop")((conversation) =>
+          actors.stop(
+            conversation,
+            Effect.fnUntraced(function* (stopped) {
+              if (closing) return stopped
+              const isOpen = Option.exists(yield* journal.state(conversation), ({ unfinished }) => unfinished)
+              if (isOpen) yield* journal.record({ conversation, events: [], ending: { _tag: "Stopped" } })
+              return stopped || isOpen
+            })
+          )
+        ),
         status: (conversation) =>
           Effect.sync(() =>
             running.has(conversation) ? "running" : actors.isWorking(conversation) ? "waiting" : "idle"

@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
-import { accessSync, constants, existsSync, mkdirSync, renameSync, rmSync } from "node:fs"
+import { accessSync, constants, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs"
 import { dirname, join, resolve } from "node:path"
 import { backup as backupTo, DatabaseSync } from "node:sqlite"
 import * as Migrations from "./internal/migrations.ts"
@@ -139,10 +139,14 @@ export const backup = (directory: string, path: string): Effect.Effect<void, Dat
   return Effect.tryPromise({
     try: async () => {
       if (existsSync(path)) throw new Error("there is a file of that name already")
+      if (!existsSync(join(folder, "claw.db"))) throw new Error("there is no claw.db to copy")
+      // Nobody else is to read it, wherever it lies; what an earlier try left is of no use.
+      rmSync(`${path}.part`, { force: true })
+      writeFileSync(`${path}.part`, "", { mode: 0o600 })
       const database = new DatabaseSync(join(folder, "claw.db"), { readOnly: true })
       try {
         // All pages in one go, apart from this thread: what is written meanwhile does not make it begin again.
-        await backupTo(database, `${path}.part`, { rate: -1 })
+        await backupTo(database, `${path}.part`, { rate: 2 ** 31 - 1 })
       } finally {
         database.close()
       }
@@ -150,5 +154,9 @@ export const backup = (directory: string, path: string): Effect.Effect<void, Dat
     },
     catch: (cause) =>
       new DatabaseError({ folder, reason: new BackupFailed({ detail: `no backup to ${path}: ${messageOf(cause)}` }) })
-  }).pipe(Effect.tapError(() => Effect.sync(() => rmSync(`${path}.part`, { force: true }))))
+  }).pipe(
+    // It ends by itself.
+    Effect.uninterruptible,
+    Effect.tapError(() => Effect.ignore(Effect.try(() => rmSync(`${path}.part`, { force: true }))))
+  )
 }

@@ -187,7 +187,7 @@ export const layer: Layer.Layer<Journal, JournalError, SqlClient.SqlClient> = La
       outcome: Effect.fn("Journal.outcome")(function* (conversation, key) {
         const rows = yield* sql<EntryRow>`
           SELECT position, at, event FROM entries WHERE conversation = ${conversation} AND position >
-          (SELECT position FROM entries WHERE conversation = ${conversation} AND key = ${key})
+          (SELECT position FROM entries WHERE conversation = ${conversation} AND key = ${key} AND event <> '')
           ORDER BY position`.pipe(Effect.mapError(failed("read")))
         const said: Array<string> = []
         for (const row of rows) {
@@ -252,12 +252,30 @@ export const layer: Layer.Layer<Journal, JournalError, SqlClient.SqlClient> = La
         function* (age) {
           const before = (yield* Clock.currentTimeMillis) - Duration.toMillis(age)
           // A turn may ask for what its children said, and they began after it.
-          const isOld = sql`at < ${before} AND position < COALESCE(
-            (SELECT MIN(turn) FROM conversations WHERE turn IS NOT NULL), ${Number.MAX_SAFE_INTEGER})`
-          yield* transaction(sql`UPDATE conversations SET beginning = COALESCE((SELECT MAX(position) FROM entries
-            WHERE conversation = conversations.id AND position > beginning AND ${isOld}), beginning)
-            WHERE turn IS NULL AND last_input <= seen`)
-          yield* sql`UPDATE outputs SET text = '' WHERE status <> 'pending' AND text <> '' AND at < ${before}`
+          const isOld = sql`at < ${before} AND (conversation NOT LIKE 'swarm:%' OR position < COALESCE(
+            (SELECT MIN(turn) FROM conversations WHERE turn IS NOT NULL), ${Number.MAX_SAFE_INTEGER}))`
+          const isAtRest = sql`turn IS NULL AND last_input <= seen`
+          // What is shown begins with a turn, or with what was said to nobody before it.
+          yield* transaction(
+            Effect.andThen(
+              sql`UPDATE conversations SET beginning = COALESCE((SELECT MAX(position) FROM entries
+                WHERE conversation = conversations.id AND position > beginning AND ${isEnd} AND ${isOld}), beginning)
+                WHERE ${isAtRest}`,
+              sql`UPDATE conversations SET beginning = COALESCE((SELECT MIN(position) - 1 FROM entries
+                WHERE conversation = conversations.id AND position > beginning
+                AND NOT (${isOld} AND event LIKE '%,"mode":"context"}')),
+                (SELECT MAX(position) FROM entries WHERE conversation = conversations.id), beginning) WHERE ${isAtRest}`
+            )
+          )
+          // Written anew: a row that shrinks in its place gives no room back.
+          const shorten = Effect.gen(function* () {
+            const found = yield* sql<Record<string, string | number>>`DELETE FROM outputs WHERE ordinal IN
+              (SELECT ordinal FROM outputs WHERE status <> 'pending' AND text <> '' AND at < ${before}
+              LIMIT ${retainedAtOnce}) RETURNING ordinal, id, conversation, '' AS text, status, attempts, at`
+            if (Arr.isReadonlyArrayNonEmpty(found)) yield* sql`INSERT INTO outputs ${sql.insert(found)}`
+            return found.length
+          })
+          yield* Effect.repeat(transaction(shorten), { while: (count) => count === retainedAtOnce })
           const some = sql`SELECT position FROM entries JOIN conversations ON id = conversation
             WHERE position <= beginning AND event <> '' AND ${isOld} LIMIT ${retainedAtOnce}`
           for (let removed = 0; ;) {

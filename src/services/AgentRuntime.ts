@@ -292,15 +292,14 @@ export const layer = (
           yield* read
           const { turn } = Turn.mandate(entries)
           const { ending, text } = exhausted("time", Duration.format(Duration.fromInputUnsafe(limits.time)))
-          if (turn !== undefined) yield* giveUp(turn, 0, ending, text)
+          return turn === undefined || (yield* giveUp(turn, 0, ending, text))
         })
-        yield* Effect.gen(function* () {
+        return yield* Effect.gen(function* () {
           while (true) {
             const next = Turn.next(entries)
-            if (next._tag === "Rest") return
+            if (next._tag === "Rest") return false
             if (next._tag === "CallTools") yield* callTools(next)
-            // After an end, inputs that came meanwhile have woken this conversation again.
-            else if (yield* askModel(next.step)) return
+            else if (yield* askModel(next.step)) return true
             else yield* read
           }
         }).pipe(
@@ -321,7 +320,12 @@ export const layer = (
                   ? Effect.logWarning(
                       `${conversation} waits for the agent ${state.agent}, which this claw does not have`
                     )
-                  : runTurns(conversation, ready, observe)
+                  : runTurns(conversation, ready, observe).pipe(
+                      // What waited for the turn's end is done next.
+                      Effect.flatMap((ended) => (ended ? journal.state(conversation) : Effect.succeedNone)),
+                      Effect.repeat({ while: Option.exists(({ unfinished }) => unfinished) }),
+                      Effect.asVoid
+                    )
               }
             })
           )

@@ -228,6 +228,8 @@ export const trim =
 export const tokensOf = (messages: ReadonlyArray<Prompt.Message>): number =>
   estimateTokens(Prompt.fromMessages(messages))
 
+const left = outside("notice", "What was said before this is not shown.")
+
 /**
  * What always fits: from the oldest on, pieces are trimmed, then left out; the last is cut as far as it takes.
  */
@@ -237,7 +239,6 @@ const fit = (all: ReadonlyArray<ReadonlyArray<Prompt.Message>>, room: number): R
   const isOver = (most: number) => sizes.reduce((sum, size) => sum + size, 0) > most
   if (!isOver(room)) return all.flat()
 
-  const left = outside("notice", "There is no room for what was said before this.")
   const most = room - tokensOf([left])
   const replace = (index: number, change: (message: Prompt.Message) => Prompt.Message) => {
     const messages = (all[index] ?? []).map(change)
@@ -284,7 +285,10 @@ export const prompt = ({ budget = Infinity, clock, entries, system }: Options): 
   const body = pieces(entries, from, clock).map(({ index, messages }) =>
     index < trimmed ? messages.map(trim()) : messages
   )
-  return Prompt.fromMessages([...head, ...fit(body, budget - tokensOf(head))])
+  // Providers want a person's word first, and what was said before may be gone.
+  const isBeheaded = head.length === 1 && body[0]?.[0] !== undefined && body[0][0].role !== "user"
+  const first = isBeheaded ? [...head, left] : head
+  return Prompt.fromMessages([...first, ...fit(body, budget - tokensOf(first))])
 }
 
 /** A rough count of a prompt's tokens, erring upwards: one for three characters, 1,600 for a file. */

@@ -10,8 +10,11 @@ import type * as Scope from "effect/Scope"
 
 export interface Actors<K> {
   readonly tell: (key: K) => Effect.Effect<void>
-  /** Interrupts the key's fiber and waits for its end. `false`: it was not at work. */
-  readonly stop: (key: K) => Effect.Effect<boolean>
+  /**
+   * Interrupts the key's fiber, waits for its end, and does something before the key can be at work again. It is told whether
+   * the key was at work.
+   */
+  readonly stop: <A, E, R>(key: K, then: (wasWorking: boolean) => Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   /** Interrupts every key's fiber and waits for their ends. */
   readonly stopAll: Effect.Effect<void>
   readonly isWorking: (key: K) => boolean
@@ -26,6 +29,7 @@ export const make = <K, R>(
     const fibers = yield* FiberMap.make<K, void, never>()
     const fork = yield* FiberMap.runtime(fibers)<R>()
     const again = new Set<K>()
+    const held = new Map<K, number>()
 
     const start = (key: K): void => {
       again.delete(key)
@@ -34,7 +38,7 @@ export const make = <K, R>(
         Effect.suspend(() => work(key))
       )
       fiber.addObserver(() => {
-        if (again.has(key)) start(key)
+        if (again.has(key) && !held.has(key)) start(key)
       })
     }
 
@@ -52,17 +56,27 @@ export const make = <K, R>(
     return {
       tell: (key) =>
         Effect.sync(() => {
-          if (FiberMap.hasUnsafe(fibers, key)) again.add(key)
+          if (FiberMap.hasUnsafe(fibers, key) || held.has(key)) again.add(key)
           else start(key)
         }),
-      stop: (key) =>
-        Effect.gen(function* () {
-          const fiber = FiberMap.getUnsafe(fibers, key)
-          if (Option.isNone(fiber)) return false
-          again.delete(key)
-          yield* Fiber.interrupt(fiber.value)
-          return true
-        }),
+      stop: (key, then) =>
+        Effect.acquireUseRelease(
+          Effect.sync(() => held.set(key, (held.get(key) ?? 0) + 1)),
+          () =>
+            Effect.gen(function* () {
+              const fiber = FiberMap.getUnsafe(fibers, key)
+              again.delete(key)
+              if (Option.isSome(fiber)) yield* Fiber.interrupt(fiber.value)
+              return yield* then(Option.isSome(fiber))
+            }),
+          () =>
+            Effect.sync(() => {
+              const others = (held.get(key) ?? 1) - 1
+              if (others > 0) return void held.set(key, others)
+              held.delete(key)
+              if (again.has(key)) start(key)
+            })
+        ),
       stopAll: Effect.andThen(
         Effect.sync(() => again.clear()),
         FiberMap.clear(fibers)
