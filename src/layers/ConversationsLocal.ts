@@ -33,6 +33,7 @@ export const layer = (options: Options = {}): Layer.Layer<Conversations, never, 
     Conversations,
     Effect.gen(function* () {
       const journal = yield* Journal
+      const scope = yield* Effect.scope
       const permits = yield* Semaphore.make(options.turnsAtOnce ?? 16)
       const makeServed = Deferred.makeUnsafe<(conversation: ConversationId) => Effect.Effect<void, JournalError>>
       let served = makeServed()
@@ -79,9 +80,13 @@ export const layer = (options: Options = {}): Layer.Layer<Conversations, never, 
           const { conversation, mode } = delivery
           const isNew = yield* journal.accept(delivery)
           if (isNew && mode === "interrupt" && !closing) {
-            yield* actors.stop(conversation, (wasWorking) =>
-              wasWorking ? journal.record({ conversation, events: [], ending: { _tag: "Superseded" } }) : Effect.void
-            )
+            const supersede = journal
+              .record({ conversation, events: [], ending: { _tag: "Superseded" } })
+              .pipe(Effect.retry(patience), Effect.ignore)
+            // The input is there; whoever delivers it does not wait for what the turn does at its end.
+            yield* actors
+              .stop(conversation, (wasWorking) => (wasWorking ? supersede : Effect.void))
+              .pipe(Effect.forkIn(scope, { startImmediately: true }))
           }
           if (mode !== "context") yield* actors.tell(conversation)
           return isNew

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
+import { randomUUID } from "node:crypto"
 import { accessSync, constants, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs"
 import { dirname, join, resolve } from "node:path"
 import { backup as backupTo, DatabaseSync } from "node:sqlite"
@@ -54,8 +55,10 @@ const makeFolder = (folder: string): void => {
 }
 
 const refuse = (folder: string, why: string, holder: string): DatabaseError => {
-  const cure = /full|ENOSPC|I\/O/i.test(why) ? "make room on the disk" : "make it writable"
-  const reason = /locked|busy/i.test(why)
+  // Paths are in quotes, and say nothing.
+  const words = why.replace(/'[^']*'/g, "")
+  const cure = /full|ENOSPC|I\/O/i.test(words) ? "make room on the disk" : "make it writable"
+  const reason = /locked|busy/i.test(words)
     ? new FolderInUse({ detail: `another ${holder}; stop that one, or name another folder` })
     : new FolderUnusable({ detail: `${why}; ${cure}, or name another folder (CLAW_HOME for the bundled programs)` })
   return new DatabaseError({ folder, reason })
@@ -136,27 +139,27 @@ export const layer = (options: Options): Layer.Layer<SqlClient.SqlClient, Databa
  */
 export const backup = (directory: string, path: string): Effect.Effect<void, DatabaseError> => {
   const folder = resolve(directory)
+  const part = `${path}.${randomUUID()}.part`
   return Effect.tryPromise({
     try: async () => {
       if (existsSync(path)) throw new Error("there is a file of that name already")
       if (!existsSync(join(folder, "claw.db"))) throw new Error("there is no claw.db to copy")
-      // Nobody else is to read it, wherever it lies; what an earlier try left is of no use.
-      rmSync(`${path}.part`, { force: true })
-      writeFileSync(`${path}.part`, "", { mode: 0o600 })
+      // Nobody else is to read it, wherever it lies.
+      writeFileSync(part, "", { mode: 0o600, flag: "wx" })
       const database = new DatabaseSync(join(folder, "claw.db"), { readOnly: true })
       try {
         // All pages in one go, apart from this thread: what is written meanwhile does not make it begin again.
-        await backupTo(database, `${path}.part`, { rate: 2 ** 31 - 1 })
+        await backupTo(database, part, { rate: 2 ** 31 - 1 })
       } finally {
         database.close()
       }
-      renameSync(`${path}.part`, path)
+      renameSync(part, path)
     },
     catch: (cause) =>
       new DatabaseError({ folder, reason: new BackupFailed({ detail: `no backup to ${path}: ${messageOf(cause)}` }) })
   }).pipe(
     // It ends by itself.
     Effect.uninterruptible,
-    Effect.tapError(() => Effect.ignore(Effect.try(() => rmSync(`${path}.part`, { force: true }))))
+    Effect.tapError(() => Effect.ignore(Effect.try(() => rmSync(part, { force: true }))))
   )
 }

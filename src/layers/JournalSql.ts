@@ -19,9 +19,6 @@ import { type Entry, Event, TurnId } from "../services/Turn.ts"
 import * as GroupCommit from "./internal/groupCommit.ts"
 import { storeFailed } from "./internal/storeFailed.ts"
 
-/** How far back a conversation is read, in entries; a turn that is longer is read whole. */
-const window = 2000
-
 /** Entries that are removed in one transaction: what else is written does not wait long. */
 const retainedAtOnce = 1000
 
@@ -136,12 +133,8 @@ export const layer: Layer.Layer<Journal, JournalError, SqlClient.SqlClient> = La
               yield* sql`UPDATE conversations SET beginning = ${position}, seen = ${position}, turn = NULL, waiting = 0 WHERE id = ${conversation}`
             }
             for (const event of events) {
-              // A turn is read whole, also when a part of it is compacted.
-              if (event._tag === "Compacted") {
-                yield* sql`UPDATE conversations SET beginning = COALESCE((SELECT MAX(position) FROM entries
-                  WHERE conversation = ${conversation} AND position < ${event.before} AND position > beginning
-                  AND ${isEnd}), beginning) WHERE id = ${conversation}`
-              }
+              if (event._tag !== "Compacted") continue
+              yield* sql`UPDATE conversations SET beginning = ${event.reads} WHERE id = ${conversation} AND beginning < ${event.reads}`
             }
           }
           if (Arr.isReadonlyArrayNonEmpty(outputs)) {
@@ -170,18 +163,11 @@ export const layer: Layer.Layer<Journal, JournalError, SqlClient.SqlClient> = La
       ),
 
       entries: Effect.fn("Journal.entries")(function* (conversation, after) {
-        for (let limit = after > 0 ? 2 ** 31 : window; ; limit *= 2) {
-          const rows = yield* sql<EntryRow>`
-          SELECT position, at, event FROM entries
-          WHERE conversation = ${conversation} AND position > ${after}
+        const rows = yield* sql<EntryRow>`
+          SELECT position, at, event FROM entries WHERE conversation = ${conversation} AND position > ${after}
           AND position > (SELECT COALESCE(MAX(beginning), 0) FROM conversations WHERE id = ${conversation})
-          ORDER BY position DESC LIMIT ${limit}`.pipe(Effect.mapError(failed("read")))
-          const entries = yield* Effect.forEach(rows.toReversed(), toEntry)
-          if (rows.length < limit) return entries
-          // A window does not begin in the middle of a turn.
-          const end = entries.findIndex(({ event }) => event._tag === "TurnEnded")
-          if (end >= 0) return entries.slice(end + 1)
-        }
+          ORDER BY position`.pipe(Effect.mapError(failed("read")))
+        return yield* Effect.forEach(rows, toEntry)
       }),
 
       outcome: Effect.fn("Journal.outcome")(function* (conversation, key) {
@@ -283,9 +269,10 @@ export const layer: Layer.Layer<Journal, JournalError, SqlClient.SqlClient> = La
               Effect.gen(function* () {
                 const found = yield* sql<{ position: number }>`${some}`
                 const positions = sql.in(found.map(({ position }) => position))
-                // Its key says that a message was received.
-                yield* sql`UPDATE entries SET event = '' WHERE key IS NOT NULL AND position IN ${positions}`
-                yield* sql`DELETE FROM entries WHERE key IS NULL AND position IN ${positions}`
+                // A key says that a message was received. The latest entry stays, for a position does not come again.
+                yield* sql`UPDATE entries SET event = '' WHERE position IN ${positions}
+                  AND (key IS NOT NULL OR position = (SELECT MAX(position) FROM entries))`
+                yield* sql`DELETE FROM entries WHERE position IN ${positions} AND event <> ''`
                 return found
               })
             )

@@ -53,10 +53,9 @@ export const layer: Layer.Layer<Ledger, never, SqlClient.SqlClient> = Layer.effe
           reason: new BudgetExceeded({
             period,
             budget: written,
-            spent: `${Budget.format({ ...budget, value: spent })} spent, the next call may take ${Budget.format({
-              ...budget,
-              value: asked
-            })}`
+            spent: `${Budget.format({ ...budget, value: spent })} spent or reserved, the next call may take ${Budget.format(
+              { ...budget, value: asked }
+            )}`
           })
         })
       }

@@ -4,6 +4,7 @@
  * A message's way, from its channel through the gate into the journal, to the conversation's actor, and its answer back
  * by the outbox, is laid here and nowhere else. Which channel, model, sandbox and store there are is the user's choice.
  */
+import * as Prompt from "effect/ai/Prompt"
 import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
@@ -35,6 +36,7 @@ import {
   sender
 } from "../services/Message.ts"
 import { ModelInfo } from "../services/ModelInfo.ts"
+import * as PromptSize from "../services/PromptSize.ts"
 import * as Outbox from "../services/Outbox.ts"
 import { Sandbox } from "../services/Sandbox.ts"
 import * as Sandboxes from "../services/Sandboxes.ts"
@@ -251,6 +253,13 @@ const validate = Effect.fnUntraced(function* (
   }
   for (const { agent, model } of agents.values()) {
     const info = Context.get(model, ModelInfo)
+    const instructions = PromptSize.tokensOf([Prompt.systemMessage({ content: agent.instructions })])
+    if (instructions > Math.min(agent.limits.prompt, info.contextTokens - info.outputTokens) / 2) {
+      return yield* new Agent.AgentError({
+        agent: agent.name,
+        detail: `its instructions take about ${instructions} tokens, more than half of what a prompt may have; shorten them, or raise limits.prompt`
+      })
+    }
     const amounts = [agent.budget.perDay, agent.budget.perTurn].flatMap((written) =>
       written === undefined ? [] : [Budget.amount(written)]
     )

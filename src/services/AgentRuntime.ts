@@ -6,6 +6,8 @@
  * its last committed step.
  */
 import type * as Prompt from "effect/ai/Prompt"
+import type * as Response from "effect/ai/Response"
+import * as Tool from "effect/ai/Tool"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -18,11 +20,12 @@ import { Channels } from "./Channel.ts"
 import * as Compaction from "./Compaction.ts"
 import { HomeZone } from "./HomeZone.ts"
 import * as ModelCall from "./internal/ModelCall.ts"
-import { Journal, JournalError } from "./Journal.ts"
+import { Journal, JournalError, patience } from "./Journal.ts"
 import { Ledger, type LedgerError } from "./Ledger.ts"
 import { type AgentName, channelOf, type ConversationId, isChild, OutputId } from "./Message.ts"
 import { ModelInfo } from "./ModelInfo.ts"
 import { Outbox } from "./Outbox.ts"
+import * as PromptSize from "./PromptSize.ts"
 import * as Reply from "./Reply.ts"
 import * as Rights from "./Rights.ts"
 import { StoreFailed } from "./StoreFailed.ts"
@@ -85,6 +88,16 @@ export const layer = (
       const life = (yield* Clock.currentTimeMillis).toString(36)
       const outputId = (turn: Turn.TurnId, step: number, suffix = "") =>
         OutputId.make(`${life}.${turn}.${step}${suffix}`)
+      const definitions = new Map<AgentName, number>()
+      /** The tokens that an agent's tools take of every prompt by their definitions. Made once: it takes a while. */
+      const definitionTokens = ({ agent, tools }: Ready): number => {
+        const known = definitions.get(agent.name)
+        if (known !== undefined) return known
+        const written = Object.values(tools).map((tool) => [tool.name, tool.description, Tool.getJsonSchema(tool)])
+        const tokens = Math.ceil(JSON.stringify(written).length / 3)
+        definitions.set(agent.name, tokens)
+        return tokens
+      }
       /** Turns that were begun or taken up in this process: one found open that is not among them was cut by a death. */
       const known = new Set<Turn.TurnId>()
 
@@ -110,12 +123,10 @@ export const layer = (
             entries = Turn.inOrder(written)
           }
         )
-        const view = (): Transcript.Options => ({
-          system: systemPrompt(agent),
-          entries,
-          clock,
-          budget: Math.min(limits.prompt, model.contextTokens - model.outputTokens)
-        })
+        const tools = Object.values(ready.tools)
+        const toolTokens = definitionTokens(ready)
+        let most = Math.min(limits.prompt, model.contextTokens - model.outputTokens) - toolTokens
+        const view = (): Transcript.Options => ({ system: systemPrompt(agent), entries, clock, budget: most })
 
         /** Commits a step, and lets the outbox and the channel know. Returns whether the turn is over. */
         const commit = Effect.fnUntraced(function* (step: Step) {
@@ -127,9 +138,13 @@ export const layer = (
                 id: index === 0 ? output : OutputId.make(`${output}.${index}`),
                 text: piece
               }))
-          const ended = yield* journal.atomically(
-            Effect.andThen(booking, journal.record({ conversation, events, outputs: said, ending }))
-          )
+          // What was paid for is not thrown away: a store that fails is waited for.
+          const ended = yield* journal
+            .atomically(Effect.andThen(booking, journal.record({ conversation, events, outputs: said, ending })))
+            .pipe(
+              Effect.tapError((error) => Effect.logError(error.message)),
+              Effect.retry(patience)
+            )
           outputs.push(...said.map(({ id }) => id))
           if (outputs.length > 0) yield* outbox.flush(conversation)
           if (!ended || ending === undefined) return false
@@ -151,12 +166,54 @@ export const layer = (
               agent: agent.name,
               sender: Turn.mandate(entries).sender,
               model: model.name,
-              tokens: Transcript.estimateTokens(prompt) + model.outputTokens,
+              tokens: PromptSize.estimateTokens(prompt) + toolTokens + model.outputTokens,
               price: model.price,
               budget: agent.budget
             }),
-            refused
+            boundOf
           )
+
+        /** Asks the model, each attempt reserved by itself; what is not taken is told, and ends the turn. */
+        const call = Effect.fnUntraced(function* (asking: {
+          readonly turn: Turn.TurnId
+          readonly step: number
+          readonly prompt: Prompt.Prompt
+          readonly compaction: Compaction.Compaction | undefined
+        }) {
+          const { compaction, prompt, step, turn } = asking
+          const output = outputId(turn, step)
+          const rights = rightsOf(ready, Turn.mandate(entries).parent)
+          const book = (usage: Response.Usage | undefined) =>
+            Effect.mapError(ledger.book({ turn, step, price: model.price, usage }), booksFailed)
+          const asked = yield* ModelCall.ask({
+            prompt,
+            tools: compaction === undefined ? tools.filter(({ name }) => Rights.allows(rights, name)) : [],
+            onText: (delta) => (compaction === undefined ? observe({ _tag: "TextDelta", output, delta }) : Effect.void),
+            onFailure: (isUnspent) =>
+              Effect.andThen(observe({ _tag: "TextDiscarded", output }), isUnspent ? book(undefined) : Effect.void),
+            again: journal.atomically(reserve(turn, step, prompt))
+          }).pipe(Effect.provideContext(ready.model), Effect.result)
+          if (Result.isSuccess(asked)) {
+            const { usage } = asked.success
+            // Where a provider says nothing, what was reserved stands.
+            const isUnknown = usage.inputTokens.total === undefined && usage.outputTokens.total === undefined
+            return { ...asked.success, booking: isUnknown ? Effect.void : book(usage) }
+          }
+          const error = asked.failure
+          if (error._tag === "JournalError") return yield* error
+          if (error._tag === "OutOfBounds") return yield* giveUp(turn, step, error.ending, error.text)
+          const isPromptsFault = ModelCall.isPromptsFault(error)
+          // A digest stands in for a summary that the model does not give.
+          if (compaction !== undefined && isPromptsFault) return { ...noAnswer, booking: Effect.void }
+          // An estimate can be wrong: once, it is tried with half of the prompt.
+          const size = PromptSize.estimateTokens(prompt)
+          if (isPromptsFault && size > worthHalving && most > size / 2) {
+            most = size / 2
+            return false
+          }
+          const message = ModelCall.apology(error, model.name)
+          return yield* giveUp(turn, step, { _tag: "Failed", message }, message)
+        })
 
         const askModel = Effect.fnUntraced(function* (step: number) {
           const { repeats, tokens, turn: open } = Turn.mandate(entries)
@@ -168,77 +225,52 @@ export const layer = (
                 : repeats >= repeatsBorne
                   ? exhausted("repeats")
                   : undefined
+          // What came meanwhile is not seen by this turn, and is the next one's.
+          if (open !== undefined && reached !== undefined)
+            return yield* giveUp(open, step, reached.ending, reached.text)
           // One transaction: what is reserved is known to the journal, and the other way round.
-          const { asking, turn } = yield* journal.atomically(
+          const asking = yield* journal.atomically(
             Effect.gen(function* () {
               const turn = yield* journal.request(conversation, agent.name, step)
               yield* read
-              if (reached !== undefined) return { turn, asking: Result.fail(reached) }
-              let compaction = Compaction.due(view())
-              if (compaction?.old.length === 0) {
-                yield* journal.record({ conversation, events: [compaction.event] })
+              const due = Compaction.due(view())
+              const compaction = due?.old.length === 0 ? undefined : due
+              if (due !== undefined && compaction === undefined) {
+                yield* journal.record({ conversation, events: [due.event] })
                 yield* read
-                compaction = undefined
               }
               const prompt =
                 compaction === undefined ? Transcript.prompt(view()) : Compaction.request(compaction, view())
-              // Refused is no failure of the transaction.
-              const asking = yield* reserve(turn, step, prompt).pipe(
-                Effect.as(Result.succeed({ prompt, compaction })),
-                Effect.catchTag("Refusal", (refusal) => Effect.succeed(Result.fail(refusal)))
+              // Out of bounds is no failure of the transaction.
+              const bound = yield* reserve(turn, step, prompt).pipe(
+                Effect.as(undefined),
+                Effect.catchTag("OutOfBounds", (bound) => Effect.succeed(bound))
               )
-              return { turn, asking }
+              return { turn, step, prompt, compaction, bound }
             })
           )
+          const { bound, compaction, turn } = asking
           known.add(turn)
           if (open === undefined) yield* observe({ _tag: "TurnBegan", turn })
-          if (Result.isFailure(asking)) return yield* giveUp(turn, step, asking.failure.ending, asking.failure.text)
-
-          const { compaction, prompt } = asking.success
           const output = outputId(turn, step)
-          const rights = rightsOf(ready, Turn.mandate(entries).parent)
-          const call = { turn, step, price: model.price }
-          const asked = yield* ModelCall.ask({
-            prompt,
-            tools:
-              compaction === undefined
-                ? Object.values(ready.tools).filter(({ name }) => Rights.allows(rights, name))
-                : [],
-            onText: (delta) => (compaction === undefined ? observe({ _tag: "TextDelta", output, delta }) : Effect.void),
-            onFailure: (isUnspent) =>
-              Effect.andThen(
-                observe({ _tag: "TextDiscarded", output }),
-                isUnspent ? Effect.mapError(ledger.book({ ...call, usage: undefined }), booksFailed) : Effect.void
-              ),
-            again: reserve(turn, step, prompt)
-          }).pipe(Effect.provideContext(ready.model), Effect.result)
-          if (Result.isFailure(asked)) {
-            const error = asked.failure
-            if (error._tag === "JournalError") return yield* error
-            if (error._tag === "Refusal") return yield* giveUp(turn, step, error.ending, error.text)
-            if (compaction !== undefined && ModelCall.isPromptsFault(error)) {
-              const events = [Compaction.entry(compaction, view(), "")]
-              return yield* commit({ turn, output, text: "", ending: undefined, events })
-            }
-            const message = ModelCall.apology(error, model.name)
-            return yield* giveUp(turn, step, { _tag: "Failed", message }, message)
+          const isDigest = bound !== undefined && compaction !== undefined
+          if (bound !== undefined && !isDigest) return yield* giveUp(turn, step, bound.ending, bound.text)
+          const answer = isDigest ? { ...noAnswer, booking: Effect.void } : yield* call(asking)
+          if (typeof answer === "boolean") return answer
+          const { booking, content, finish, usage } = answer
+          if (compaction !== undefined) {
+            const summary = finish === "content-filter" ? "" : textOf(content)
+            const event = { ...Compaction.entry(compaction, view(), summary), usage }
+            return yield* commit({ turn, output, text: "", ending: undefined, events: [event], booking })
           }
-
-          const { content, finish, usage } = asked.success
-          // Where a provider says nothing, what was reserved stands.
-          const isUnknown = usage.inputTokens.total === undefined && usage.outputTokens.total === undefined
-          const booking = isUnknown ? Effect.void : Effect.mapError(ledger.book({ ...call, usage }), booksFailed)
-          const said = textOf(content, finish)
-          const isDone = Turn.toolCalls(content).length === 0
-          const came: Pick<Step, "text" | "ending" | "events"> =
-            compaction === undefined
-              ? {
-                  text: said,
-                  ending: isDone ? { _tag: "Done" } : undefined,
-                  events: [{ _tag: "ModelAnswered", step, content, usage }]
-                }
-              : { text: "", ending: undefined, events: [{ ...Compaction.entry(compaction, view(), said), usage }] }
-          return yield* commit({ turn, output, booking, ...came })
+          return yield* commit({
+            turn,
+            output,
+            text: replyOf(content, finish),
+            ending: Turn.toolCalls(content).length > 0 ? undefined : { _tag: "Done" },
+            events: [{ _tag: "ModelAnswered", step, content, usage }],
+            booking
+          })
         })
 
         const callTools = Effect.fnUntraced(function* ({
@@ -272,11 +304,14 @@ export const layer = (
           yield* read
         })
 
+        /** What was recorded, and what a channel follows, comes to its end, too. */
         const cut = Effect.suspend(() => {
           const { turn } = Turn.mandate(entries)
-          return turn === undefined
-            ? Effect.void
-            : observe({ _tag: "TurnEnded", turn, ending: { _tag: "Stopped" }, outputs: [] })
+          const over = { _tag: "TurnEnded", ending: { _tag: "Stopped" }, outputs: [] } as const
+          return Effect.andThen(
+            outbox.flush(conversation),
+            turn === undefined ? Effect.void : observe({ ...over, turn })
+          )
         })
 
         yield* read
@@ -289,10 +324,15 @@ export const layer = (
           yield* read
         }
         const outOfTime = Effect.gen(function* () {
+          const followed = Turn.mandate(entries).turn
           yield* read
           const { turn } = Turn.mandate(entries)
           const { ending, text } = exhausted("time", Duration.format(Duration.fromInputUnsafe(limits.time)))
-          return turn === undefined || (yield* giveUp(turn, 0, ending, text))
+          if (turn !== undefined) return yield* giveUp(turn, 0, ending, text)
+          // It came to its end in the very moment.
+          yield* outbox.flush(conversation)
+          if (followed !== undefined) yield* observe({ _tag: "TurnEnded", turn: followed, ending, outputs: [] })
+          return true
         })
         return yield* Effect.gen(function* () {
           while (true) {
@@ -337,33 +377,41 @@ export const layer = (
 const rightsOf = (ready: Ready, parent: Turn.Mandate["parent"]): Rights.Rights =>
   parent === undefined ? ready.rights : Rights.intersect(parent.rights, ready.rights)
 
-const textOf = (content: ReadonlyArray<Prompt.AssistantMessagePart>, finish: ModelCall.Answer["finish"]): string => {
-  const text = content.flatMap((part) => (part.type === "text" ? [part.text] : [])).join("")
+const textOf = (content: ReadonlyArray<Prompt.AssistantMessagePart>): string =>
+  content.flatMap((part) => (part.type === "text" ? [part.text] : [])).join("")
+
+const replyOf = (content: ReadonlyArray<Prompt.AssistantMessagePart>, finish: ModelCall.Answer["finish"]): string => {
+  const text = textOf(content)
   if (finish === "content-filter" && text.trim() === "") return "The model declined to answer this."
   return finish === "length" ? `${text}\n\n[The answer was cut at the model's limit.]` : text
 }
 
+const noAnswer: ModelCall.Answer = { content: [], usage: ModelCall.unknownUsage, finish: "unknown" }
+
+/** A prompt that is shorter than this, in tokens, is not refused for its length. */
+const worthHalving = 4000
+
 type Bound = Extract<Turn.Ending, { _tag: "Exhausted" }>["bound"]
 
 /** A bound is reached: how the turn ends, and what the chat is told. */
-interface Refusal {
-  readonly _tag: "Refusal"
+interface OutOfBounds {
+  readonly _tag: "OutOfBounds"
   readonly ending: Turn.Ending
   readonly text: string
 }
 
-const refusal = (bound: Bound, text: string): Refusal => ({
-  _tag: "Refusal",
+const outOfBounds = (bound: Bound, text: string): OutOfBounds => ({
+  _tag: "OutOfBounds",
   ending: { _tag: "Exhausted", bound },
   text
 })
 
-const exhausted = (bound: Bound, most?: string): Refusal => {
+const exhausted = (bound: Bound, most?: string): OutOfBounds => {
   const why =
     most === undefined
       ? ", because I was going in circles: the same call with the same result again and again"
       : ` after ${most}${bound === "time" ? "" : ` ${bound}`} without coming to an end`
-  return refusal(bound, `I stopped${why}. Write "go on" and I will.`)
+  return outOfBounds(bound, `I stopped${why}. Write "go on" and I will.`)
 }
 
 const booksFailed = ({ message, reason }: LedgerError) =>
@@ -373,11 +421,11 @@ const booksFailed = ({ message, reason }: LedgerError) =>
   })
 
 /** What does not fit the budget is refused; books that cannot be kept are a failing store. */
-const refused = (error: LedgerError): Refusal | JournalError => {
+const boundOf = (error: LedgerError): OutOfBounds | JournalError => {
   const { reason } = error
   if (reason._tag === "StoreFailed") return booksFailed(error)
   const bound = reason.period === "day" ? "budget" : reason.budget.endsWith("tokens") ? "tokens" : "money"
-  return refusal(bound, `I stopped: ${error.message}.`)
+  return outOfBounds(bound, `I stopped: ${error.message}.`)
 }
 
 const systemPrompt = ({ instructions, name, team }: AnyAgent): string =>

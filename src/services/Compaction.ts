@@ -8,6 +8,8 @@
 import * as Prompt from "effect/ai/Prompt"
 import { textOf } from "./Message.ts"
 import { escape } from "./PromptBorder.ts"
+import { clip } from "./PromptSize.ts"
+import * as PromptSize from "./PromptSize.ts"
 import * as Transcript from "./Transcript.ts"
 import { type Entry, type Event, toolCalls } from "./Turn.ts"
 
@@ -21,50 +23,74 @@ export interface Compaction {
   readonly old: ReadonlyArray<Entry>
 }
 
+const isRequest = ({ event }: Entry) => event._tag === "ModelRequested"
+const isEnd = ({ event }: Entry) => event._tag === "TurnEnded"
+
+/** Where a reader may begin that needs all from an index on, and the open turn: not within a turn. */
+const readsAfter = (entries: ReadonlyArray<Entry>, index: number): number => {
+  const needed = entries.slice(index).reduce((first, { position }) => Math.min(first, position), Infinity)
+  const before = entries.filter(({ position }) => position < needed)
+  const end = before.reduce((last, entry) => (isEnd(entry) ? Math.max(last, entry.position) : last), 0)
+  return before.some((entry) => isRequest(entry) && entry.position > end) ? end : needed - 1
+}
+
 /**
- * The compaction that is due before the next step, if any. What is cut off ends with a turn, or with a step of the open
- * one, so that calls keep their results; what the next step is asked about is never cut off.
+ * The compaction that is due before the next step, if any. What is cut off ends with a turn, with what was said to nobody, or
+ * with a step of the open turn, so that calls keep their results; what the next step is asked about is never cut off.
  */
 export const due = (options: Transcript.Options): Compaction | undefined => {
   const { budget = Infinity, clock, entries, system } = options
   const { from, summary, trimmed } = Transcript.compacted(entries)
-  const turn = entries.findLastIndex(({ event }) => event._tag === "TurnEnded") + 1
-  const has = (tag: Event["_tag"]) => entries.some(({ event }, index) => index >= turn && event._tag === tag)
-  const isAsked = has("CompactionAsked") && !has("Compacted")
+  const turn = entries.findLastIndex(isEnd) + 1
+  const asked = entries.findLastIndex(({ event }) => event._tag === "CompactionAsked")
+  const isAsked =
+    asked > entries.findLastIndex(({ event }) => event._tag === "Compacted") && entries.slice(0, asked).some(isRequest)
 
   const pieces = Transcript.pieces(entries, from, clock)
-  const sizes = (before: number) =>
-    pieces.map(({ index, messages }) => ({
-      index,
-      tokens: Transcript.tokensOf(index < before ? messages.map(Transcript.trim()) : messages)
-    }))
-  const head = Transcript.tokensOf(Transcript.opening(system, summary))
-  const fits = (part: number, begin: number, of: ReturnType<typeof sizes>) =>
-    entries.length - begin <= entriesShown * part &&
-    of.reduce((sum, { index, tokens }) => sum + (index < begin ? 0 : tokens), head) <= budget * part
+  const head = PromptSize.tokensOf(Transcript.opening(system, summary))
+  /** Tokens of all from an index on, for each index, when what stands before `before` is trimmed. */
+  const tokensFrom = (before: number): ReadonlyArray<number> => {
+    const tokens = Array.from({ length: entries.length + 1 }, () => 0)
+    for (const { index, messages } of pieces) {
+      tokens[index] = PromptSize.tokensOf(index < before ? messages.map(PromptSize.trim()) : messages)
+    }
+    for (let index = entries.length - 1; index >= 0; index--) {
+      tokens[index] = (tokens[index] ?? 0) + (tokens[index + 1] ?? 0)
+    }
+    return tokens
+  }
+  const fits = (part: number, begin: number, tokens: ReadonlyArray<number>) =>
+    entries.length - begin <= entriesShown * part && head + (tokens[begin] ?? 0) <= budget * part
 
-  if (!isAsked && fits(1, from, sizes(trimmed))) return undefined
-  const lean = sizes(turn)
+  if (!isAsked && fits(1, from, tokensFrom(trimmed))) return undefined
+  const lean = tokensFrom(turn)
+  const woken = entries.findIndex(({ event }, index) => index >= turn && !isContext(event))
   const event = (begin: number) => ({
     _tag: "Compacted" as const,
     before: entries[begin]?.position ?? 0,
     trimmed: entries[turn]?.position ?? 0,
+    reads: readsAfter(entries, begin > woken ? turn : begin),
     summary
   })
   if (!isAsked && turn > trimmed && fits(0.7, from, lean)) return { event: event(from), old: [] }
   const answered = entries.findLastIndex(({ event }) => event._tag === "ModelAnswered")
-  const cuts = entries.flatMap(({ event }, index) =>
-    index > from &&
-    (entries[index - 1]?.event._tag === "TurnEnded" ||
-      (index > turn && index < answered && event._tag === "ModelRequested"))
-      ? [index]
-      : []
-  )
+  const cuts = entries.flatMap((entry, index) => {
+    const before = entries[index - 1]
+    const isCut =
+      index > from &&
+      before !== undefined &&
+      (isEnd(before) ||
+        (index > turn && index <= woken && isContext(before.event)) ||
+        (index > turn && index < answered && isRequest(entry)))
+    return isCut ? [index] : []
+  })
   const cut = isAsked
     ? cuts.findLast((index) => index <= turn)
     : (cuts.find((index) => fits(0.5, index, lean)) ?? cuts.at(-1))
-  return cut === undefined ? undefined : { event: event(cut), old: entries.slice(Math.max(0, from), cut) }
+  return cut === undefined ? undefined : { event: event(cut), old: entries.slice(from, cut) }
 }
+
+const isContext = (event: Event): boolean => event._tag === "InputAccepted" && event.mode === "context"
 
 /** An entry in words, no text in it longer than `each`; tools are told of or not. */
 const tell = (
@@ -73,8 +99,7 @@ const tell = (
   each: number,
   tools: boolean
 ): ReadonlyArray<string> => {
-  const write = (value: unknown) =>
-    Transcript.clip(typeof value === "string" ? value : (JSON.stringify(value) ?? ""), each)
+  const write = (value: unknown) => clip(typeof value === "string" ? value : (JSON.stringify(value) ?? ""), each)
   switch (event._tag) {
     case "InputAccepted": {
       const { at, content, origin } = event.input
@@ -97,6 +122,13 @@ const tell = (
   }
 }
 
+/** The beginning of a text, in at most so many characters once it is escaped. */
+const clipEscaped = (text: string, most: number): string => {
+  let limit = Math.floor(most)
+  while (limit > 16 && escape(clip(text, limit)).length > most) limit = Math.floor(limit * 0.8)
+  return clip(text, limit)
+}
+
 /** How much of an old text is told, from the most on. */
 const details = [
   { each: 4000, tools: true },
@@ -110,8 +142,9 @@ const details = [
  * there is room for; where there is too little for all of it, the latest.
  */
 const tellAll = ({ event, old }: Compaction, clock: Transcript.Options["clock"], most: number): string => {
-  const before = event.summary === "" ? [] : [event.summary]
-  const room = most - escape(event.summary).length
+  const earlier = clipEscaped(event.summary, most / 2)
+  const before = earlier === "" ? [] : [earlier]
+  const room = most - escape(earlier).length
   const size = (lines: ReadonlyArray<string>) => lines.reduce((sum, line) => sum + escape(line).length + 1, 0)
   let lines: ReadonlyArray<string> = []
   for (const { each, tools } of details) {
@@ -143,5 +176,5 @@ export const entry = (
 ): Compaction["event"] => {
   const most = Math.floor((budget * 3) / 8)
   const text = summary.trim() === "" ? tellAll(compaction, clock, most) : summary.trim()
-  return { ...compaction.event, summary: Transcript.clip(text, most) }
+  return { ...compaction.event, summary: clipEscaped(text, most) }
 }

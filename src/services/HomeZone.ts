@@ -24,7 +24,9 @@ export class TimeZoneInvalid extends Schema.TaggedError<TimeZoneInvalid>(
 export const make: Effect.Effect<DateTime.TimeZone, TimeZoneInvalid> = Effect.flatMap(HomeZone, (zone) =>
   Effect.try({
     try: () => {
-      new Intl.DateTimeFormat("en", { timeZone: DateTime.zoneToString(zone) || "none" }).format(0)
+      const name = DateTime.zoneToString(zone)
+      if (!name) throw new RangeError("the zone has no name")
+      new Intl.DateTimeFormat("en", { timeZone: name }).format(0)
       return zone
     },
     catch: () => new TimeZoneInvalid()

@@ -105,7 +105,7 @@ export class Journal extends Context.Service<
     ) => Effect.Effect<TurnId, JournalError>
     /** Appends events, outputs and, if asked, the turn's end, in one transaction. Returns whether the turn ended. */
     readonly record: (record: Record) => Effect.Effect<boolean, JournalError>
-    /** A conversation's entries after a position, oldest first; from 0, the latest since its last reset. */
+    /** A conversation's entries after a position, oldest first; from 0, all since its last reset that are still needed. */
     readonly entries: (conversation: ConversationId, after: number) => Effect.Effect<ReadonlyArray<Entry>, JournalError>
     /** What came of an input, by its key; none while its turn has not ended. */
     readonly outcome: (conversation: ConversationId, key: string) => Effect.Effect<Option.Option<Outcome>, JournalError>

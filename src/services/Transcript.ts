@@ -6,10 +6,9 @@
  */
 import * as Prompt from "effect/ai/Prompt"
 import * as DateTime from "effect/DateTime"
-import * as Predicate from "effect/Predicate"
-import * as Record from "effect/Record"
 import { type Content } from "./Message.ts"
 import { wrap } from "./PromptBorder.ts"
+import { clip, fit, left, tokensOf, trim } from "./PromptSize.ts"
 import { type Entry, type Input, makeRepeats, toolCalls } from "./Turn.ts"
 
 /** The most of one input's text that is shown, in characters; the journal has all of it. */
@@ -27,12 +26,6 @@ export const interruptedResult = (
 
 /** What a call of a turn that a person stopped is said to have returned. */
 export const stopped = "The call was stopped, by the person you talk to, before it had ended."
-
-/** The beginning of a text that is too long, and how much is left out. */
-export const clip = (text: string, limit = inputLimit): string =>
-  text.length <= limit
-    ? text
-    : `${text.slice(0, limit).toWellFormed()}\n[${(text.length - limit).toLocaleString("en-US")} characters more were cut]`
 
 /** How times are shown in a zone: `Tue, Nov 24, 2026, 6:11 PM`. */
 export const clockIn = (zone: DateTime.TimeZone): ((at: number) => string) => {
@@ -57,7 +50,7 @@ const userMessage = ({ at, content, origin }: Input, clock: (at: number) => stri
         : ["brief", { from: origin.agent }]
   const parts: Content = content.map((part) =>
     part.type === "text"
-      ? Prompt.textPart({ text: wrap(tag, { ...attributes, time: clock(at) }, clip(part.text)) })
+      ? Prompt.textPart({ text: wrap(tag, { ...attributes, time: clock(at) }, clip(part.text, inputLimit)) })
       : part
   )
   return Prompt.userMessage({ content: parts })
@@ -74,11 +67,12 @@ const refusal = (said: string, detail: string): string =>
 const repeated = (ended: Prompt.ToolResultPart, times: number): Prompt.ToolResultPart => {
   if (times < repeatsTold) return ended
   const note = `[This very call has had this very result ${times} times. Do something else, or say what is in the way.]`
-  const { id, isFailure, name, result } = ended
+  const { id, isFailure, modelOutput, name, result } = ended
   return Prompt.toolResultPart({
     id,
     name,
     isFailure,
+    ...(modelOutput === undefined ? {} : { modelOutput: [...modelOutput, Prompt.textPart({ text: note })] }),
     result: typeof result === "string" ? `${result}\n${note}` : { result, note },
     providerExecuted: false
   })
@@ -158,104 +152,15 @@ export const pieces = (
   return made
 }
 
-const fieldsOf = ({ id, name, options, providerExecuted }: Prompt.ToolCallPart | Prompt.ToolResultPart) => ({
-  id,
-  name,
-  options,
-  providerExecuted
-})
-
-/** The wrapper around a text is closed, however much of it is cut. */
-const clipInside = (text: string, limit: number): string => {
-  const end = /<\/\w+>$/.exec(text)?.[0] ?? ""
-  return clip(text.slice(0, text.length - end.length), limit) + end
-}
-
-/** Every text in a value, cut to a length. */
-const cutTexts = (value: unknown, limit: number): unknown =>
-  typeof value === "string"
-    ? clip(value, limit)
-    : Array.isArray(value)
-      ? value.map((one) => cutTexts(one, limit))
-      : Predicate.isObject(value)
-        ? Record.map(value, (one) => cutTexts(one, limit))
-        : value
-
-/** The most of a text of an old tool call that is shown, in characters. */
-const oldLimit = 1000
-
-/** A message without its files, and with what tools were given and returned cut to a length. */
-export const trim =
-  (limit = oldLimit, said = Infinity) =>
-  (message: Prompt.Message): Prompt.Message => {
-    switch (message.role) {
-      case "user":
-        return Prompt.userMessage({
-          content: message.content.map((part) =>
-            part.type === "text"
-              ? Prompt.textPart({ text: clipInside(part.text, said) })
-              : Prompt.textPart({ text: `[a file was here: ${part.fileName ?? part.mediaType}]` })
-          )
-        })
-      case "assistant":
-        return Prompt.assistantMessage({
-          content: message.content.map((part) =>
-            part.type === "text"
-              ? Prompt.textPart({ text: clip(part.text, said) })
-              : part.type === "tool-call" && !part.providerExecuted
-                ? Prompt.toolCallPart({ ...fieldsOf(part), params: cutTexts(part.params, limit) })
-                : part
-          )
-        })
-      case "tool":
-        return Prompt.toolMessage({
-          content: message.content.map((part) =>
-            part.type === "tool-result"
-              ? Prompt.toolResultPart({
-                  ...fieldsOf(part),
-                  isFailure: part.isFailure,
-                  result: cutTexts(part.result, limit)
-                })
-              : part
-          )
-        })
-      case "system":
-        return message
-    }
-  }
-
-/** The tokens of messages, roughly. */
-export const tokensOf = (messages: ReadonlyArray<Prompt.Message>): number =>
-  estimateTokens(Prompt.fromMessages(messages))
-
-const left = outside("notice", "What was said before this is not shown.")
-
-/**
- * What always fits: from the oldest on, pieces are trimmed, then left out; the last is cut as far as it takes.
- */
-const fit = (all: ReadonlyArray<ReadonlyArray<Prompt.Message>>, room: number): ReadonlyArray<Prompt.Message> => {
-  const shown = [...all]
-  const sizes = all.map(tokensOf)
-  const isOver = (most: number) => sizes.reduce((sum, size) => sum + size, 0) > most
-  if (!isOver(room)) return all.flat()
-
-  const most = room - tokensOf([left])
-  const replace = (index: number, change: (message: Prompt.Message) => Prompt.Message) => {
-    const messages = (all[index] ?? []).map(change)
-    shown[index] = messages
-    sizes[index] = tokensOf(messages)
-  }
-  for (let index = 0; index < all.length && isOver(most); index++) replace(index, trim())
-  let first = 0
-  while (first < all.length - 1 && isOver(most)) sizes[first++] = 0
-  for (let limit = 8192; limit > 64 && isOver(most); limit /= 2) replace(all.length - 1, trim(limit, limit))
-  return isOver(most) ? [left] : [...(first > 0 ? [left] : []), ...shown.slice(first).flat()]
-}
-
-/** What the latest compaction left: what is shown from which index on (-1: all), trimmed before which, under which summary. */
+/** What the latest compaction left: what is shown from which index on, trimmed before which, under which summary. */
 export const compacted = (entries: ReadonlyArray<Entry>) => {
   const event = entries.findLast(({ event }) => event._tag === "Compacted")?.event
-  const indexOf = (position: number) => entries.findIndex((entry) => entry.position === position)
+  // What a cut stands before is always there.
+  const indexOf = (position: number) =>
+    Math.max(
+      0,
+      entries.findIndex((entry) => entry.position === position)
+    )
   return event?._tag === "Compacted"
     ? { from: indexOf(event.before), trimmed: indexOf(event.trimmed), summary: event.summary }
     : { from: 0, trimmed: 0, summary: "" }
@@ -274,7 +179,7 @@ export interface Options {
   readonly entries: ReadonlyArray<Entry>
   /** Shows a time; see `clockIn`. */
   readonly clock: (at: number) => string
-  /** The most tokens, as `estimateTokens` counts them. Default: no bound. */
+  /** The most tokens, as `PromptSize.estimateTokens` counts them. Default: no bound. */
   readonly budget?: number
 }
 
@@ -289,20 +194,4 @@ export const prompt = ({ budget = Infinity, clock, entries, system }: Options): 
   const isBeheaded = head.length === 1 && body[0]?.[0] !== undefined && body[0][0].role !== "user"
   const first = isBeheaded ? [...head, left] : head
   return Prompt.fromMessages([...first, ...fit(body, budget - tokensOf(first))])
-}
-
-/** A rough count of a prompt's tokens, erring upwards: one for three characters, 1,600 for a file. */
-export const estimateTokens = (self: Prompt.Prompt): number => {
-  let characters = 0
-  let files = 0
-  for (const message of self.content) {
-    if (typeof message.content === "string") characters += message.content.length
-    else {
-      for (const part of message.content) {
-        if (part.type === "file") files++
-        else characters += "text" in part ? part.text.length : JSON.stringify(part).length
-      }
-    }
-  }
-  return Math.ceil(characters / 3) + files * 1600
 }

@@ -67,11 +67,13 @@ export const Event = Schema.TaggedUnion({
   CompactionAsked: {},
   /**
    * What stood before the entry at `before` is shown as this summary from now on; of what stood before `trimmed`, files
-   * and long texts of tools are left out. `usage` is what it cost to write the summary.
+   * and long texts of tools are left out; entries up to `reads` are needed for nothing any more. `usage` is what it cost to
+   * write the summary.
    */
   Compacted: {
     before: Schema.Int,
     trimmed: Schema.Int,
+    reads: Schema.Int,
     summary: Schema.String,
     usage: Schema.optionalKey(Response.Usage)
   }
@@ -105,22 +107,37 @@ const isCancelling = (event: Event): boolean =>
   event._tag === "ConversationReset" || (event._tag === "TurnEnded" && event.ending._tag === "Stopped")
 
 /**
- * Entries in the order in which they are to be understood: a `collect` input that came during a turn stands behind its
- * end, and is not there before it.
+ * Entries in the order in which they are to be understood: an input that a turn did not see stands behind its end. A
+ * `collect` input that came during a turn is not there before that.
  */
 export const inOrder = (entries: ReadonlyArray<Entry>): ReadonlyArray<Entry> => {
-  const ordered: Array<Entry> = []
+  let ordered: Array<Entry> = []
   let waiting: Array<Entry> = []
   let open = false
+  // Behind which index inputs were not seen, and not answered.
+  let requested = 0
+  let answered = 0
   for (const entry of entries) {
     const { event } = entry
-    if (event._tag === "ModelRequested") open = true
+    if (event._tag === "ModelRequested") {
+      open = true
+      requested = ordered.length
+    }
+    if (event._tag === "ModelAnswered") answered = requested
     if (event._tag === "InputAccepted" && event.mode === "collect" && open) waiting.push(entry)
     else if (event._tag === "TurnEnded" || event._tag === "ConversationReset") {
-      // A stop cancels what waits, too.
-      ordered.push(...(isCancelling(event) ? [...waiting, entry] : [entry, ...waiting]))
+      if (isCancelling(event)) ordered.push(...waiting, entry)
+      else {
+        // A new turn answers again what one that was superseded had not answered.
+        const since = event._tag === "TurnEnded" && event.ending._tag === "Superseded" ? answered : requested
+        const isUnseen = (one: Entry, index: number) => index >= since && one.event._tag === "InputAccepted"
+        const unseen = ordered.filter(isUnseen)
+        if (unseen.length > 0) ordered = ordered.filter((one, index) => !isUnseen(one, index))
+        ordered.push(entry, ...unseen, ...waiting)
+      }
       waiting = []
       open = false
+      requested = answered = ordered.length
     } else ordered.push(entry)
   }
   return ordered

@@ -381,6 +381,37 @@ export const conversationsContract = <E>(
       )
 
       test(
+        "holds up nobody who delivers, however long the turn takes to end",
+        Effect.gen(function* () {
+          const ending = yield* Deferred.make<void>()
+          let turns = 0
+          const conversations = yield* Conversations
+          const journal = yield* Journal
+          yield* conversations.serve((of) =>
+            ++turns === 1
+              ? Effect.onInterrupt(Effect.andThen(journal.request(of, andy, 1), Effect.never), () =>
+                  Deferred.await(ending)
+                )
+              : Effect.asVoid(
+                  Effect.andThen(
+                    journal.request(of, andy, 1),
+                    journal.record({ conversation: of, events: [], ending: { _tag: "Done" } })
+                  )
+                )
+          )
+          yield* deliver("1")
+          yield* idle
+          assert.isTrue(yield* deliver("2", chat, "interrupt"))
+          assert.isTrue(yield* deliver("3", other))
+          yield* conversations.settled(other)
+          assert.deepStrictEqual([turns, yield* unfinished], [2, [chat]])
+          yield* Deferred.succeed(ending, undefined)
+          yield* settled
+          assert.deepStrictEqual(yield* unfinished, [])
+        })
+      )
+
+      test(
         "cuts nothing when it is there already",
         Effect.gen(function* () {
           const first = held()

@@ -227,6 +227,25 @@ export const journalContract = <E>(layer: Layer.Layer<Journal, E>) => {
   )
 
   test(
+    "a position does not come again, whatever is removed",
+    Effect.gen(function* () {
+      const journal = yield* Journal
+      yield* turn("1", "old")
+      const last = (yield* journal.entries(chat, 0)).at(-1)?.position ?? 0
+      yield* TestClock.adjust("10 days")
+      yield* journal.retain("5 days")
+      assert.deepStrictEqual(yield* journal.entries(chat, 0), [])
+      for (const key of ["2", "3", "4"]) {
+        yield* journal.accept(delivery(key))
+        assert.isTrue(yield* isUnfinished())
+        assert.isAbove(yield* journal.request(chat, andy, 1), last)
+        yield* journal.record({ conversation: chat, events: [answer(1, "new")], ending: done })
+      }
+      assert.lengthOf(yield* tags(), 12)
+    })
+  )
+
+  test(
     "a stop cancels it, too",
     Effect.gen(function* () {
       const journal = yield* Journal

@@ -136,7 +136,7 @@ export const ledgerContract = <E>(layer: Layer.Layer<Ledger, E>) => {
       assert.deepInclude(error.reason, { _tag: "BudgetExceeded", period: "turn", budget: "250 tokens" })
       assert.strictEqual(
         error.message,
-        "the budget of 250 tokens per turn is used up (200 tokens spent, the next call may take 100 tokens)"
+        "the budget of 250 tokens per turn is used up (200 tokens spent or reserved, the next call may take 100 tokens)"
       )
       assert.strictEqual((yield* spent({})).calls, 2)
       yield* reserve(2, 1, { budget: perTurn })

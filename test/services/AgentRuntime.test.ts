@@ -13,7 +13,7 @@ import { ModelInfo } from "effect-claw/services/ModelInfo"
 import { Outbox } from "effect-claw/services/Outbox"
 import { Rights } from "effect-claw/services/Rights"
 import * as ToolGuard from "effect-claw/services/ToolGuard"
-import { estimateTokens } from "effect-claw/services/Transcript"
+import { estimateTokens } from "effect-claw/services/PromptSize"
 import type { Origin, TurnEvent } from "effect-claw/services/Turn"
 import * as AiError from "effect/ai/AiError"
 import * as LanguageModel from "effect/ai/LanguageModel"
@@ -316,6 +316,29 @@ describe("AgentRuntime", () => {
       }).pipe(Effect.provide(alone(endless, make(quiet, { limits: { steps: 3 } }))))
     )
 
+    it.effect("what is said during its last step is answered by a turn of its own", () => {
+      let asked = 0
+      const model = ModelScripted.layer(() => (++asked <= 2 ? calls(["add", asked]) : { text: "the answer" }))
+      const agent = make((_, id) => (id === 2 ? Effect.asVoid(onStore(say("one more thing"))) : Effect.void), {
+        limits: { steps: 2 }
+      })
+      let journal: Journal["Service"] | undefined
+      const onStore = <A, E>(effect: Effect.Effect<A, E, Journal>) =>
+        Effect.suspend(() =>
+          journal === undefined
+            ? Effect.die("no journal")
+            : Effect.orDie(Effect.provideService(effect, Journal, journal))
+        )
+      return Effect.gen(function* () {
+        journal = yield* Journal
+        yield* say("hi")
+        yield* run()
+        assert.match((yield* replies)[0] ?? "", /^I stopped after 2 steps/)
+        assert.strictEqual((yield* replies)[1], "the answer")
+        assert.include(shown((yield* requests).at(-1) ?? assert.fail()).at(-1), "one more thing")
+      }).pipe(Effect.provide(alone(model, agent)))
+    })
+
     it.effect("so is one that uses too many tokens", () =>
       Effect.gen(function* () {
         yield* say("hi")
@@ -332,7 +355,10 @@ describe("AgentRuntime", () => {
         yield* say("hi")
         yield* run()
         const [reply] = yield* replies
-        assert.match(reply ?? "", /^I stopped: the budget of 9000 tokens per turn is used up \([\d,]+ tokens spent, /)
+        assert.match(
+          reply ?? "",
+          /^I stopped: the budget of 9000 tokens per turn is used up \([\d,]+ tokens spent or reserved, /
+        )
         assert.deepStrictEqual((yield* entries).at(-1), {
           _tag: "TurnEnded",
           ending: { _tag: "Exhausted", bound: "tokens" }
@@ -516,6 +542,35 @@ describe("AgentRuntime", () => {
                 alone(
                   model(() => (reason === undefined ? { text: "" } : Effect.fail(reason))),
                   make(quiet, { limits })
+                )
+              )
+            )
+          )
+      )
+    )
+
+    it.effect("is shown as a digest when the provider cut the summary off, or the budget has no room for it", () =>
+      Effect.forEach(
+        [
+          [{ text: "", finish: "content-filter" }, {}],
+          [{ text: "", finish: "length" }, {}],
+          [{ text: "never asked" }, { perTurn: "9700 tokens" }]
+        ] as const,
+        ([summary, budget]) =>
+          Effect.gen(function* () {
+            yield* talk
+            yield* say("and now?")
+            yield* run()
+            assert.match(yield* told, /<summary>.*Ada, .*: question \d x/s)
+            assert.notMatch(yield* told, /declined to answer|cut at the model/)
+            // Where the turn's budget is small, what was too long before is answered again after.
+            assert.include((yield* replies).slice(4), "answered")
+          }).pipe(
+            Effect.provide(
+              Layer.fresh(
+                alone(
+                  model(() => summary),
+                  make(quiet, { limits, budget })
                 )
               )
             )

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Compaction from "effect-claw/services/Compaction"
 import { AgentName, Sender, text } from "effect-claw/services/Message"
+import * as PromptSize from "effect-claw/services/PromptSize"
 import * as Transcript from "effect-claw/services/Transcript"
 import * as Turn from "effect-claw/services/Turn"
 import * as Prompt from "effect/ai/Prompt"
@@ -118,13 +119,13 @@ describe("a prompt, whatever the journal", () => {
   it.prop("fits its budget", [written, int(300, 8000)], ([entries, most]) => {
     for (let cut = 1; cut <= entries.length; cut++) {
       const prompt = Transcript.prompt(options(entries.slice(0, cut), most))
-      assert.isAtMost(Transcript.estimateTokens(prompt), most)
+      assert.isAtMost(PromptSize.estimateTokens(prompt), most)
     }
   })
 
   it.prop("fits its budget after compactions, too", [written, int(1000, 8000)], ([entries, most]) => {
     const prompt = Transcript.prompt(options(compactAll(entries, most), most))
-    assert.isAtMost(Transcript.estimateTokens(prompt), most)
+    assert.isAtMost(PromptSize.estimateTokens(prompt), most)
   })
 
   it.prop("has no call without its result, and no result without its call", [written], ([entries]) => {
@@ -142,6 +143,25 @@ describe("a prompt, whatever the journal", () => {
       const now = Transcript.prompt(options(all.slice(0, index + 1), Infinity)).content
       assert.deepStrictEqual(now.slice(0, before.length), before)
       before = now
+    }
+  })
+
+  it.prop("shows what it is asked about, whatever was compacted", [written, int(2500, 8000)], ([entries, most]) => {
+    const all: Array<Turn.Entry> = []
+    for (const entry of compactAll(entries, most)) {
+      const ordered = Turn.inOrder(all)
+      const end = ordered.findLastIndex(({ event }) => event._tag === "TurnEnded")
+      const seen = ordered.findLastIndex(({ event }) => event._tag === "ModelRequested")
+      all.push(entry)
+      if (entry.event._tag !== "ModelRequested") continue
+      if (Compaction.due(options(all, most)) !== undefined) continue
+      const shown = JSON.stringify(Transcript.prompt(options(all, most)).content.slice(1))
+      const fresh = ordered
+        .slice(Math.max(end, seen) + 1)
+        .flatMap(({ event }) => (event._tag === "InputAccepted" ? [event.input] : []))
+      // What is asked about may be cut, and the newest of it is there.
+      const newest = fresh.at(-1)
+      if (newest !== undefined) assert.include(shown, `input ${newest.at}`)
     }
   })
 
@@ -175,10 +195,10 @@ describe("a compaction", () => {
       asked()
     )
     const due = Compaction.due(options(written))
-    assert.deepStrictEqual(due, { event: { _tag: "Compacted", before: 1, trimmed: 8, summary: "" }, old: [] })
+    assert.deepStrictEqual(due, { event: { _tag: "Compacted", before: 1, trimmed: 8, reads: 0, summary: "" }, old: [] })
     const shown = shownOf([...written, { position: 10, at: 0, event: due?.event ?? over }])
     assert.include(shown, "[a file was here: cat.png]")
-    assert.include(shown, "8,000 characters more were cut")
+    assert.match(shown, /8,0\d\d characters more were cut/)
     for (const whole of ["look at the cat", "a fine cat", "what was its name?"]) assert.include(shown, whole)
   })
 
@@ -242,6 +262,75 @@ describe("a compaction", () => {
     assert.include(Compaction.entry(second, options(first), "").summary, "Ada's cat is called Tom.")
   })
 
+  it("never sums up a message that took a turn's place", () => {
+    const steps = Array.from({ length: 6 }, (_, step) => [
+      asked(step + 1),
+      answered(callOf(`c${step}`)),
+      returned(`c${step}`, `result ${step} ${"r".repeat(1500)}`)
+    ]).flat()
+    const superseded: Turn.Event = { _tag: "TurnEnded", ending: { _tag: "Superseded" } }
+    const all = [
+      ...entries(input("count the files"), ...steps, asked(7), input("no, the folders"), superseded, asked())
+    ]
+    const due = Compaction.due(options(all))
+    assert.isDefined(due)
+    if (due !== undefined)
+      all.push({ position: 1000, at: 0, event: Compaction.entry(due, options(all), "Ada counts.") })
+    assert.include(shownOf(all), "no, the folders")
+    assert.include(shownOf(all), "<summary>")
+  })
+
+  it("is due when it was asked for in the middle of a turn, after the turn", () => {
+    const asking = entries(
+      input("one"),
+      asked(),
+      { _tag: "CompactionAsked" },
+      answered("1"),
+      over,
+      input("two"),
+      asked()
+    )
+    assert.strictEqual(Compaction.due(options(asking))?.event.before, 6)
+  })
+
+  it("a thousand messages to nobody are summed up, and the one to the agent is not", () => {
+    const context = (index: number): Turn.Event => ({
+      _tag: "InputAccepted",
+      mode: "context",
+      input: { origin: { _tag: "Task", task: "t" }, content: text(`chatter ${index}`), at: 0 }
+    })
+    const chatter = Array.from({ length: 20_000 }, (_, index) => context(index))
+    const all = [...entries(...turn("hi", "ho"), ...chatter, input("what did they say?"), asked())]
+    const began = performance.now()
+    const due = Compaction.due(options(all))
+    assert.isDefined(due)
+    if (due === undefined) return
+    all.push({ position: 50_000, at: 0, event: Compaction.entry(due, options(all), "") })
+    const shown = shownOf(all)
+    assert.include(shown, "what did they say?")
+    assert.include(shown, "chatter 19999")
+    assert.isUndefined(Compaction.due(options(all)))
+    // What is not needed any more is not read again.
+    assert.isAbove(due.event.reads, 15_000)
+    assert.isBelow(performance.now() - began, 10_000)
+  })
+
+  it("a digest of digests tells of the latest", () => {
+    const all: Array<Turn.Entry> = []
+    const add = (...events: ReadonlyArray<Turn.Event>) => {
+      for (const event of events) all.push({ position: all.length + 1, at: 0, event })
+    }
+    for (let round = 0; round < 300; round++) {
+      add(input(`question ${round}`), asked())
+      const due = Compaction.due(options(all))
+      if (due !== undefined) add(Compaction.entry(due, options(all), ""))
+      add(answered("y".repeat(300)), over)
+    }
+    const { summary } = Transcript.compacted(all)
+    const told = [...summary.matchAll(/question (\d+)/g)].map(([, round]) => Number(round))
+    assert.isAbove(Math.max(...told), 250)
+  })
+
   it("is due when it was asked for, at the next turn, and once", () => {
     const before = [...turn("one", "1"), { _tag: "CompactionAsked" } as const, input("two"), asked()]
     const due = Compaction.due(options(entries(...before)))
@@ -262,6 +351,6 @@ describe("a compaction", () => {
     const due = Compaction.due(written)
     assert.isDefined(due)
     if (due === undefined) return
-    assert.isAtMost(Transcript.estimateTokens(Compaction.request(due, written)), budget)
+    assert.isAtMost(PromptSize.estimateTokens(Compaction.request(due, written)), budget)
   })
 })

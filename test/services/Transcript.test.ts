@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { AgentName, ConversationId, Sender, text } from "effect-claw/services/Message"
 import { none } from "effect-claw/services/Rights"
+import * as PromptSize from "effect-claw/services/PromptSize"
 import * as Transcript from "effect-claw/services/Transcript"
 import * as Turn from "effect-claw/services/Turn"
 import type * as Prompt from "effect/ai/Prompt"
@@ -153,6 +154,6 @@ describe("Transcript", () => {
 
   it("an estimate of tokens is no less than a token for three characters", () => {
     const prompt = Transcript.prompt({ system: "x".repeat(300), entries: entries(input("x".repeat(300))), clock })
-    assert.isAtLeast(Transcript.estimateTokens(prompt), 200)
+    assert.isAtLeast(PromptSize.estimateTokens(prompt), 200)
   })
 })

@@ -113,6 +113,20 @@ describe("Turn.inOrder", () => {
     )
   })
 
+  it("so does what came too late for a turn, and what one that was superseded had not answered", () => {
+    const failed = over({ _tag: "Failed", message: "no model" })
+    assert.deepStrictEqual(
+      positions(said(ada), asked(1), answered(1, "a"), said(bob), ended("a"), failed),
+      [1, 2, 3, 5, 6, 4]
+    )
+    const superseded = over({ _tag: "Superseded" })
+    assert.deepStrictEqual(positions(said(ada), asked(1), said(bob), superseded), [2, 4, 1, 3])
+    assert.deepStrictEqual(
+      positions(said(ada), asked(1), answered(1, "a"), ended("a"), asked(2), said(bob), superseded),
+      [1, 2, 3, 4, 5, 7, 6]
+    )
+  })
+
   it("where no turn is open it does not wait", () =>
     assert.deepStrictEqual(positions(waits(ada), asked(1), answered(1), over(), waits(bob)), [1, 2, 3, 4, 5]))
 

@@ -9,7 +9,7 @@ import type * as Tool from "effect/ai/Tool"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import * as Stream from "effect/Stream"
-import { estimateTokens } from "../../services/Transcript.ts"
+import { estimateTokens } from "../../services/PromptSize.ts"
 import { toParts } from "./streamParts.ts"
 
 /** A tool call of a reply. Ids are made when none is given. */

@@ -2,6 +2,7 @@
  * One fiber per key. `tell` makes a key's fiber do its work; told while it works, it does it once more afterwards, so no
  * telling is lost and no two fibers work on one key. A key without work costs nothing.
  */
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as FiberMap from "effect/FiberMap"
@@ -29,7 +30,8 @@ export const make = <K, R>(
     const fibers = yield* FiberMap.make<K, void, never>()
     const fork = yield* FiberMap.runtime(fibers)<R>()
     const again = new Set<K>()
-    const held = new Map<K, number>()
+    /** Keys that are being stopped, by how many, and what waits for that. */
+    const held = new Map<K, { stops: number; readonly over: Deferred.Deferred<void> }>()
 
     const start = (key: K): void => {
       again.delete(key)
@@ -43,15 +45,21 @@ export const make = <K, R>(
     }
 
     const settled = (key?: K): Effect.Effect<void> =>
-      key === undefined
-        ? FiberMap.awaitEmpty(fibers)
-        : Effect.flatMap(
-            FiberMap.get(fibers, key),
-            Option.match({
-              onNone: () => Effect.void,
-              onSome: (fiber) => Effect.andThen(Fiber.await(fiber), settled(key))
-            })
-          )
+      Effect.suspend(() => {
+        const hold = key === undefined ? held.values().next().value : held.get(key)
+        if (hold !== undefined) return Effect.andThen(Deferred.await(hold.over), settled(key))
+        if (key === undefined) {
+          const more = Effect.suspend(() => (held.size === 0 ? Effect.void : settled()))
+          return Effect.andThen(FiberMap.awaitEmpty(fibers), more)
+        }
+        return Effect.flatMap(
+          FiberMap.get(fibers, key),
+          Option.match({
+            onNone: () => Effect.void,
+            onSome: (fiber) => Effect.andThen(Fiber.await(fiber), settled(key))
+          })
+        )
+      })
 
     return {
       tell: (key) =>
@@ -61,7 +69,12 @@ export const make = <K, R>(
         }),
       stop: (key, then) =>
         Effect.acquireUseRelease(
-          Effect.sync(() => held.set(key, (held.get(key) ?? 0) + 1)),
+          Effect.sync(() => {
+            const hold = held.get(key) ?? { stops: 0, over: Deferred.makeUnsafe<void>() }
+            hold.stops++
+            held.set(key, hold)
+            return hold
+          }),
           () =>
             Effect.gen(function* () {
               const fiber = FiberMap.getUnsafe(fibers, key)
@@ -69,12 +82,12 @@ export const make = <K, R>(
               if (Option.isSome(fiber)) yield* Fiber.interrupt(fiber.value)
               return yield* then(Option.isSome(fiber))
             }),
-          () =>
+          (hold) =>
             Effect.sync(() => {
-              const others = (held.get(key) ?? 1) - 1
-              if (others > 0) return void held.set(key, others)
+              if (--hold.stops > 0) return
               held.delete(key)
               if (again.has(key)) start(key)
+              Deferred.doneUnsafe(hold.over, Effect.void)
             })
         ),
       stopAll: Effect.andThen(

@@ -41,8 +41,8 @@ const waitOf = (error: unknown): Duration.Duration =>
   (AiError.isAiError(error) ? error.retryAfter : undefined) ?? Duration.zero
 
 /**
- * Asks the model. `onText` sees text as it comes; `onFailure` is told that what it saw is void, and whether anything may
- * have to be paid: the answer had begun, and was cut. `again` is done before every attempt but the first.
+ * Asks the model. `onText` sees text as it comes; `onFailure` is told that what it saw is void, and whether nothing has to be
+ * paid, because the answer had not begun. `again` is done before every attempt but the first.
  */
 export const ask = <E>(options: {
   readonly prompt: Prompt.Prompt
@@ -95,7 +95,7 @@ export const ask = <E>(options: {
     ),
     Effect.tapError((error) =>
       Effect.andThen(
-        options.onFailure(!hasBegun || isRefusal(error)),
+        options.onFailure(!hasBegun),
         Effect.logWarning(`the model failed: ${error.message.split("\n", 1)[0]}`)
       )
     )
@@ -107,10 +107,6 @@ export const ask = <E>(options: {
     return Effect.andThen(before, attempt)
   }).pipe(Effect.retry(attempts))
 }
-
-/** Whether the provider said no. */
-const isRefusal = ({ reason }: AiError.AiError): boolean =>
-  ["RateLimitError", "AuthenticationError", "QuotaExhaustedError", "InvalidRequestError"].includes(reason._tag)
 
 /** Whether it is this very prompt that the model gives no answer to, and another one may do. */
 export const isPromptsFault = ({ reason }: AiError.AiError): boolean =>
