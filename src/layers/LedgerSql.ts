@@ -71,23 +71,12 @@ export const layer: Layer.Layer<Ledger, never, SqlClient.SqlClient> = Layer.effe
         if (perTurn !== undefined) yield* check(call, "turn", perTurn, microdollars)
         const at = yield* Clock.currentTimeMillis
         // A call that was cut may have been paid for: its reservation stands, and the next has a row of its own.
-        const [before] = yield* sql<{ last: number }>`
-          SELECT COALESCE(MAX(attempt), 0) AS last FROM calls WHERE turn = ${call.turn} AND step = ${call.step}`.pipe(
-          Effect.mapError(booksFailed)
-        )
-        yield* sql`
-          INSERT INTO calls ${sql.insert({
-            turn: call.turn,
-            step: call.step,
-            attempt: (before?.last ?? 0) + 1,
-            at,
-            conversation: call.conversation,
-            agent: call.agent,
-            sender: call.sender ?? null,
-            model: call.model,
-            input_tokens: call.tokens,
-            microdollars
-          })}`.pipe(Effect.mapError(booksFailed))
+        yield* sql`INSERT INTO calls
+          (turn, step, attempt, at, conversation, agent, sender, model, input_tokens, microdollars) VALUES
+          (${call.turn}, ${call.step},
+          (SELECT COALESCE(MAX(attempt), 0) + 1 FROM calls WHERE turn = ${call.turn} AND step = ${call.step}),
+          ${at}, ${call.conversation}, ${call.agent}, ${call.sender ?? null}, ${call.model}, ${call.tokens},
+          ${microdollars})`.pipe(Effect.mapError(booksFailed))
       }),
 
       book: Effect.fn("Ledger.book")(

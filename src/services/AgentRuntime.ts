@@ -116,6 +116,7 @@ export const layer = (
         const written: Array<Turn.Entry> = []
         let entries: ReadonlyArray<Turn.Entry> = []
         const outputs: Array<OutputId> = []
+        let hasMore = false
         const read = Effect.map(
           Effect.suspend(() => journal.entries(conversation, written.at(-1)?.position ?? 0)),
           (more) => {
@@ -149,6 +150,8 @@ export const layer = (
           if (outputs.length > 0) yield* outbox.flush(conversation)
           if (!ended || ending === undefined) return false
           known.delete(turn)
+          // What waited for the end, or was not seen by it, may have come in an earlier life, when others were told of it.
+          hasMore = ending._tag !== "Done" || written.length > entries.length
           yield* observe({ _tag: "TurnEnded", turn, ending, outputs: outputs.splice(0) })
           return true
         })
@@ -328,24 +331,25 @@ export const layer = (
           yield* read
           const { turn } = Turn.mandate(entries)
           const { ending, text } = exhausted("time", Duration.format(Duration.fromInputUnsafe(limits.time)))
-          if (turn !== undefined) return yield* giveUp(turn, 0, ending, text)
+          if (turn !== undefined) return void (yield* giveUp(turn, 0, ending, text))
           // It came to its end in the very moment.
           yield* outbox.flush(conversation)
           if (followed !== undefined) yield* observe({ _tag: "TurnEnded", turn: followed, ending, outputs: [] })
-          return true
+          hasMore = true
         })
-        return yield* Effect.gen(function* () {
+        yield* Effect.gen(function* () {
           while (true) {
             const next = Turn.next(entries)
-            if (next._tag === "Rest") return false
+            if (next._tag === "Rest") return
             if (next._tag === "CallTools") yield* callTools(next)
-            else if (yield* askModel(next.step)) return true
+            else if (yield* askModel(next.step)) return
             else yield* read
           }
         }).pipe(
           Effect.timeoutOrElse({ duration: limits.time, orElse: () => outOfTime }),
           Effect.onInterrupt(() => cut)
         )
+        return hasMore
       })
 
       return AgentRuntime.of({
@@ -361,9 +365,7 @@ export const layer = (
                       `${conversation} waits for the agent ${state.agent}, which this claw does not have`
                     )
                   : runTurns(conversation, ready, observe).pipe(
-                      // What waited for the turn's end is done next.
-                      Effect.flatMap((ended) => (ended ? journal.state(conversation) : Effect.succeedNone)),
-                      Effect.repeat({ while: Option.exists(({ unfinished }) => unfinished) }),
+                      Effect.repeat({ while: (hasMore) => hasMore }),
                       Effect.asVoid
                     )
               }

@@ -11,6 +11,7 @@ const imageTokens = 1600
 
 /** Tokens of text, erring upwards: one for three letters of ASCII, and for two bytes of anything else. */
 const tokensOfText = (text: string): number => {
+  if (!/\P{ASCII}/u.test(text)) return text.length / 3
   const other = text.replace(/\p{ASCII}+/gu, "")
   return (text.length - other.length) / 3 + new TextEncoder().encode(other).length / 2
 }
