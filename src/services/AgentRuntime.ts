@@ -205,12 +205,11 @@ export const layer = (
           const error = asked.failure
           if (error._tag === "JournalError") return yield* error
           if (error._tag === "OutOfBounds") return yield* giveUp(turn, step, error.ending, error.text)
-          const isPromptsFault = ModelCall.isPromptsFault(error)
           // A digest stands in for a summary that the model does not give.
-          if (compaction !== undefined && isPromptsFault) return { ...noAnswer, booking: Effect.void }
-          // An estimate can be wrong: once, it is tried with half of the prompt.
+          if (compaction !== undefined && ModelCall.isPromptsFault(error)) return { ...noAnswer, booking: Effect.void }
+          // An estimate can be wrong: it is tried with half of the prompt, and with half of that.
           const size = PromptSize.estimateTokens(prompt)
-          if (isPromptsFault && size > worthHalving && most > size / 2) {
+          if (ModelCall.isTooLong(error) && size > worthHalving) {
             most = size / 2
             return false
           }

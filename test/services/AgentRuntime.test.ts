@@ -578,6 +578,26 @@ describe("AgentRuntime", () => {
       )
     )
 
+    it.effect("is shown shorter to a model that takes less than was thought", () => {
+      const model = ModelScripted.layer(({ prompt }) =>
+        estimateTokens(prompt) > 3000
+          ? Effect.fail(new AiError.InvalidRequestError({}))
+          : Effect.succeed({ text: "answered" })
+      )
+      return Effect.gen(function* () {
+        yield* Effect.forEach(
+          Array.from({ length: 30 }, (_, index) => index),
+          (index) => say(long(index)),
+          { discard: true }
+        )
+        yield* run()
+        assert.deepStrictEqual(yield* replies, ["answered"])
+        assert.include(yield* told, "question 29 ")
+        // What was refused cost nothing.
+        assert.deepInclude(yield* Ledger.use((ledger) => ledger.spent({})), { calls: 1 })
+      }).pipe(Effect.provide(alone(model)))
+    })
+
     it.effect("waits, as ever, for a model that is overloaded", () => {
       let failing = true
       return Effect.gen(function* () {

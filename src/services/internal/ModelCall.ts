@@ -112,6 +112,10 @@ export const ask = <E>(options: {
 export const isPromptsFault = ({ reason }: AiError.AiError): boolean =>
   ["ContentPolicyError", "InvalidRequestError", "InvalidOutputError"].includes(reason._tag)
 
+/** Whether the prompt may be too long. */
+export const isTooLong = ({ reason }: AiError.AiError): boolean =>
+  reason._tag === "InvalidRequestError" && reason.parameter === undefined
+
 /** What a chat is told when the model cannot be asked: short, honest, and nothing of what the provider wrote. */
 export const apology = (error: AiError.AiError, model: string): string => {
   switch (error.reason._tag) {
