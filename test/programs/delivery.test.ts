@@ -2,7 +2,7 @@
  * What is owed when a claw dies, a message comes twice or a part does not answer, as `test/cases/delivery.json` has it. Here
  * a claw ends at a point by being interrupted there; `test/faults` has it killed.
  */
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe } from "@effect/vitest"
 import { Agent } from "effect-claw"
 import * as ConversationsLocal from "effect-claw/layers/ConversationsLocal"
 import * as DatabaseSqlite from "effect-claw/layers/DatabaseSqlite"
@@ -23,14 +23,12 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
-import type * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as TestClock from "effect/testing/TestClock"
 import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
-import { read } from "../contracts/cases.ts"
-import { folder } from "../contracts/store.ts"
 import { ask, echo, last, life, model, replies, requests, say, transcript } from "./life.ts"
+import { type Body, count, describeRows, drive, test } from "./rows.ts"
 
 /** Lets everything go on that does not wait for the clock. */
 const idle = Effect.repeat(Effect.yieldNow, { times: 200 })
@@ -48,34 +46,7 @@ const endings = Journal.use((journal) =>
   )
 )
 
-/** A test on a folder that outlives its claws. */
-const test = (name: string, body: (directory: string) => Effect.Effect<unknown, unknown, Scope.Scope>) =>
-  it.effect(name, () => Effect.flatMap(folder, body))
-
-const rows = Schema.decodeUnknownSync(
-  Schema.Array(Schema.Struct({ name: Schema.String, input: Schema.Unknown, expect: Schema.Unknown })),
-  { onExcessProperty: "error" }
-)(read(new URL("../cases/delivery.json", import.meta.url)))
-type Row = (typeof rows)[number]
-type Body = (row: Row, directory: string) => Effect.Effect<unknown, unknown, Scope.Scope>
-
-/** Drives a row that says this and nothing else: what it expects is held against what comes. */
-const drive =
-  <Input, Expect>(
-    input: Schema.ConstraintDecoder<Input>,
-    expect: Schema.ConstraintDecoder<Expect>,
-    body: (expect: Expect, directory: string, input: Input) => Effect.Effect<unknown, unknown, Scope.Scope>
-  ): Body =>
-  (row, directory) =>
-    Effect.gen(function* () {
-      const strict = { onExcessProperty: "error" } as const
-      const given = yield* Schema.decodeUnknownEffect(input, strict)(row.input)
-      const owed = yield* Schema.decodeUnknownEffect(expect, strict)(row.expect)
-      return yield* body(owed, directory, given)
-    })
-
 const killedAt = <const Point extends string>(point: Point) => Schema.Struct({ killAt: Schema.Literal(point) })
-const count = Schema.NumberFromString.check(Schema.isInt())
 
 /** Two tools that do as they are told, and count. `once` may not be repeated, `again` may. */
 const parameters = Schema.Struct({ n: Schema.Int })
@@ -376,17 +347,7 @@ const bodies: Readonly<Record<string, Body>> = {
   )
 }
 
-describe("delivery cases", () => {
-  it("every row has its test, and every test its row", () =>
-    assert.deepStrictEqual(
-      Object.keys(bodies),
-      rows.map(({ name }) => name)
-    ))
-
-  for (const row of rows) {
-    test(row.name, (directory) => bodies[row.name]?.(row, directory) ?? Effect.die("it has no test"))
-  }
-})
+describeRows("delivery", bodies)
 
 describe("a disk that is full in the middle of a turn", () => {
   test("the answer waits for room, is not asked for again, and comes once", (directory) =>

@@ -2,7 +2,7 @@
  * In what order a claw does its work, as `test/cases/queueing.json` has it, and what a message does that arrives while a turn
  * runs. Whole claws; what `Conversations` promises by itself is in its contract.
  */
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe } from "@effect/vitest"
 import { Bind } from "effect-claw"
 import { Conversations } from "effect-claw/services/Conversations"
 import { Journal } from "effect-claw/services/Journal"
@@ -15,11 +15,9 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Schema from "effect/Schema"
-import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
-import { read } from "../contracts/cases.ts"
-import { folder } from "../contracts/store.ts"
 import { andy, ask, commands, echo, last, life, model, replies, requests, say, transcript } from "./life.ts"
+import { type Body, count, describeRows, drive, test } from "./rows.ts"
 
 const call = ModelScripted.call
 
@@ -52,10 +50,6 @@ const unfinished = Journal.use((journal) => journal.unfinished)
 /** What a request shows of these texts, in its order. */
 const shownOf = (texts: ReadonlyArray<string>, request: ModelScripted.Request | undefined) =>
   transcript(request ?? assert.fail()).filter((said) => texts.includes(said))
-
-/** A test on a folder that outlives its claws. */
-const test = (name: string, body: (directory: string) => Effect.Effect<unknown, unknown, Scope.Scope>) =>
-  it.effect(name, () => Effect.flatMap(folder, body))
 
 /** Commands that run until they are killed, and which of them were. */
 const hanging = (onKill: Effect.Effect<unknown> = Effect.void) => {
@@ -92,30 +86,6 @@ const atWork = Effect.gen(function* () {
   yield* until(commands, ({ length }) => length === allOfIt.length)
   return (yield* unfinished).filter((conversation) => conversation !== chat)
 })
-
-const rows = Schema.decodeUnknownSync(
-  Schema.Array(Schema.Struct({ name: Schema.String, input: Schema.Unknown, expect: Schema.Unknown })),
-  { onExcessProperty: "error" }
-)(read(new URL("../cases/queueing.json", import.meta.url)))
-type Row = (typeof rows)[number]
-type Body = (row: Row, directory: string) => Effect.Effect<unknown, unknown, Scope.Scope>
-
-/** Drives a row that says this and nothing else: what it expects is held against what comes. */
-const drive =
-  <Input, Expect>(
-    input: Schema.ConstraintDecoder<Input>,
-    expect: Schema.ConstraintDecoder<Expect>,
-    body: (expect: Expect, directory: string, input: Input) => Effect.Effect<unknown, unknown, Scope.Scope>
-  ): Body =>
-  (row, directory) =>
-    Effect.gen(function* () {
-      const strict = { onExcessProperty: "error" } as const
-      const given = yield* Schema.decodeUnknownEffect(input, strict)(row.input)
-      const owed = yield* Schema.decodeUnknownEffect(expect, strict)(row.expect)
-      return yield* body(owed, directory, given)
-    })
-
-const count = Schema.NumberFromString.check(Schema.isInt())
 
 /** A model that takes a second for each answer, and how many it gave at the same time. */
 const slow = () => {
@@ -515,17 +485,7 @@ const bodies: Readonly<Record<string, Body>> = {
   )
 }
 
-describe("queueing cases", () => {
-  it("every row has its test, and every test its row", () =>
-    assert.deepStrictEqual(
-      Object.keys(bodies),
-      rows.map(({ name }) => name)
-    ))
-
-  for (const row of rows) {
-    test(row.name, (directory) => bodies[row.name]?.(row, directory) ?? Effect.die("it has no test"))
-  }
-})
+describeRows("queueing", bodies)
 
 describe("a message that arrives while a turn runs", () => {
   describe("and interrupts", () => {

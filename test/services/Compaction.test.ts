@@ -8,7 +8,7 @@ import * as Prompt from "effect/ai/Prompt"
 import * as Arbitrary from "effect/Arbitrary"
 import * as DateTime from "effect/DateTime"
 import * as Schema from "effect/Schema"
-import { callOf, journal, usage } from "./journals.ts"
+import { assertPaired, callOf, journal, usage } from "./journals.ts"
 
 const clock = Transcript.clockIn(DateTime.zoneMakeNamedUnsafe("UTC"))
 const system = "You are Andy."
@@ -80,19 +80,6 @@ const compactAll = (entries: ReadonlyArray<Turn.Entry>, most = budget): Readonly
   return all
 }
 
-const pairsOf = (messages: ReadonlyArray<Prompt.Message>) => {
-  for (const [index, message] of messages.entries()) {
-    const calls =
-      message.role === "assistant"
-        ? message.content.flatMap((part) => (part.type === "tool-call" ? [part.id] : []))
-        : []
-    const after = messages[index + 1]
-    const results = after?.role === "tool" ? after.content.flatMap((part) => ("id" in part ? [part.id] : [])) : []
-    assert.deepStrictEqual(results, calls)
-    if (message.role === "tool") assert.strictEqual(messages[index - 1]?.role, "assistant")
-  }
-}
-
 const input = (said: string): Turn.Event => ({
   _tag: "InputAccepted",
   input: { origin: { _tag: "Person", sender: Sender.make("memory:ada"), name: "Ada" }, content: text(said), at: 0 }
@@ -130,7 +117,7 @@ describe("a prompt, whatever the journal", () => {
 
   it.prop("has no call without its result, and no result without its call", [written], ([entries]) => {
     const all = compactAll(entries)
-    for (let cut = 1; cut <= all.length; cut++) pairsOf(Transcript.prompt(options(all.slice(0, cut))).content)
+    for (let cut = 1; cut <= all.length; cut++) assertPaired(Transcript.prompt(options(all.slice(0, cut))).content)
   })
 
   it.prop("is what it was, as far as it goes, until the next compaction", [written], ([entries]) => {

@@ -8,7 +8,7 @@ import type * as Prompt from "effect/ai/Prompt"
 import * as DateTime from "effect/DateTime"
 import * as Schema from "effect/Schema"
 import { cases } from "../contracts/cases.ts"
-import { callOf, journal, usage } from "./journals.ts"
+import { assertPaired, callOf, journal, usage } from "./journals.ts"
 
 const clock = Transcript.clockIn(DateTime.zoneMakeNamedUnsafe("UTC"))
 
@@ -32,18 +32,7 @@ const textsOf = (messages: ReadonlyArray<Prompt.Message>): ReadonlyArray<string>
 
 describe("Transcript", () => {
   it.prop("a tool call is never without its result, nor a result without its call", [journal], ([written]) => {
-    for (let cut = 0; cut <= written.length; cut++) {
-      const messages = shown(written.slice(0, cut))
-      for (const [index, message] of messages.entries()) {
-        const calls =
-          message.role === "assistant"
-            ? message.content.flatMap((part) => (part.type === "tool-call" ? [part.id] : []))
-            : []
-        const after = messages[index + 1]
-        const results = after?.role === "tool" ? after.content.flatMap((part) => ("id" in part ? [part.id] : [])) : []
-        assert.deepStrictEqual(results, calls)
-      }
-    }
+    for (let cut = 0; cut <= written.length; cut++) assertPaired(shown(written.slice(0, cut)))
   })
 
   it.prop("the prompt of a step is the beginning of the next step's", [journal], ([written]) => {

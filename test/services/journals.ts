@@ -2,6 +2,7 @@
  * Journals as a claw writes them, at random: inputs that come at any time and in any mode, steps with calls that end in any
  * order, turns that end in every way, and claws that died in between. Beside each entry stands what is to be done after it.
  */
+import { assert } from "@effect/vitest"
 import { AgentName, ConversationId, Sender, text } from "effect-claw/services/Message"
 import { Rights } from "effect-claw/services/Rights"
 import type { Entry, Event, Next, Origin } from "effect-claw/services/Turn"
@@ -36,6 +37,20 @@ const origins: ReadonlyArray<Origin> = [
     depth: 1
   }
 ]
+
+/** A call is never without its result, nor a result without its call. */
+export const assertPaired = (messages: ReadonlyArray<Prompt.Message>): void => {
+  for (const [index, message] of messages.entries()) {
+    const calls =
+      message.role === "assistant"
+        ? message.content.flatMap((part) => (part.type === "tool-call" ? [part.id] : []))
+        : []
+    const after = messages[index + 1]
+    const results = after?.role === "tool" ? after.content.flatMap((part) => ("id" in part ? [part.id] : [])) : []
+    assert.deepStrictEqual(results, calls)
+    if (message.role === "tool") assert.strictEqual(messages[index - 1]?.role, "assistant")
+  }
+}
 
 type Phase = "idle" | "asked" | "calling" | "between" | "ending"
 
