@@ -493,11 +493,12 @@ describe.concurrent("a claw on Claude", () => {
     }).pipe(Effect.provide(claw([refuse(429, { retryAfter: "3" }), answer("hello")])))
   )
 
-  for (const [name, reply] of [
-    ["529", refuse(529)],
-    ["a stream that is cut off", answer("hello, this is half", { halfway: "cut" })],
-    ["a stream that stalls", answer("hello, this is half", { halfway: "stall" })],
-    ["an error in the middle of a stream", answer("hello, this is half", { halfway: { error: "overloaded_error" } })]
+  // What was cut in its middle may have been paid for, and is in the books.
+  for (const [name, calls, reply] of [
+    ["529", 1, refuse(529)],
+    ["a stream that is cut off", 2, answer("hello, this is half", { halfway: "cut" })],
+    ["a stream that stalls", 2, answer("hello, this is half", { halfway: "stall" })],
+    ["an error in the middle of a stream", 2, answer("hello, this is half", { halfway: { error: "overloaded_error" } })]
   ] as const) {
     it.live(`after ${name} asks again, and the chat sees one answer`, () =>
       Effect.gen(function* () {
@@ -507,7 +508,7 @@ describe.concurrent("a claw on Claude", () => {
         const { requests } = yield* MessagesServer.MessagesServer
         assert.deepStrictEqual(requests[1]?.body, requests[0]?.body)
         const ledger = yield* Ledger.Ledger
-        assert.strictEqual((yield* ledger.spent({})).calls, 1)
+        assert.strictEqual((yield* ledger.spent({})).calls, calls)
       }).pipe(Effect.provide(claw([reply, answer("hello")], { idleTimeout: "300 millis" })))
     )
   }
