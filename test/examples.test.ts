@@ -21,7 +21,7 @@ const expected: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     /^1\. I take my tea without milk \(\d{4}-\d\d-\d\d\)$/
   ],
   "02-custom-tool": ["I asked twice. The next ones leave at 08:12 and 08:27."],
-  "03-custom-channel": [/^\d+\.2\.txt: THE STARS ARE OUT$/],
+  "03-custom-channel": [/^\w+\.\d+\.2\.txt: THE STARS ARE OUT$/],
   "04-scheduled-task": [
     /^water the tomatoes: once at \d{4}-/,
     "look for snails: cron 0 8 * * 1-5 (Europe/Oslo)",

@@ -134,7 +134,7 @@ const wrong: Readonly<Record<string, readonly [program: string, ...names: Readon
   "no platform": [
     `run(clawOf(Agent.make("a", { instructions: "", model: ModelOffline.layer })))`,
     missing("Channels"),
-    "Layer<Claw, AgentError | ConfigError | JournalError, Platform>"
+    "Layer<Claw, AgentError | ConfigError | JournalError | TimeZoneInvalid, Platform>"
   ],
   "picking a tool that is not there": [`Agent.pick(ShellTools, "launch_rocket")`, "launch_rocket"],
   "a tool's code is missing": [
