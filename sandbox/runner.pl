@@ -14,6 +14,14 @@ sub tell_host {
     if (defined $n) { substr($frame, 0, $n) = '' } elsif (!$!{EINTR}) { leave() }
   }
 }
+# How many processes the kernel has killed because the sandbox had no memory left; by either kind of control groups.
+sub out_of_memory {
+  for my $file ('/sys/fs/cgroup/memory.events', '/sys/fs/cgroup/memory/memory.oom_control') {
+    open my $counters, '<', $file or next;
+    for (<$counters>) { return $1 if /^oom_kill (\d+)/ }
+  }
+  return 0;
+}
 sub leave { kill 'KILL', -$_->{pid} for values %commands; POSIX::_exit(0) }
 sub start {
   my ($number, $content) = @_;
@@ -33,7 +41,7 @@ sub start {
   }
   nonblocking($_) for $in_w, $out_r, $err_r;
   $number_of{$pid} = $number;
-  $commands{$number} = { pid => $pid, 0 => $in_w, 1 => $out_r, 2 => $err_r, stdin => '', left => { 1 => $limit, 2 => $limit }, dropped => 0 };
+  $commands{$number} = { pid => $pid, 0 => $in_w, 1 => $out_r, 2 => $err_r, stdin => '', left => { 1 => $limit, 2 => $limit }, dropped => 0, oom => out_of_memory() };
 }
 sub fail { POSIX::write(2, "$_[0]\n", 1 + length $_[0]); POSIX::_exit($_[1]) }
 sub forward {
@@ -60,6 +68,7 @@ sub reap {
   while ((my $pid = waitpid -1, POSIX::WNOHANG()) > 0) {
     my $status = $?; my $number = delete $number_of{$pid}; next unless defined $number;
     for my $stream (1, 2) { for (1 .. 64) { last unless forward($number, $stream) } }
+    tell_host(2, $number, "the sandbox ran out of memory, and a process was killed for it\n") if out_of_memory() > $commands{$number}{oom};
     my $code = $status & 127 ? 128 + ($status & 127) : $status >> 8;
     tell_host(3, $number, "$code $commands{$number}{dropped}");
     delete $commands{$number};

@@ -29,6 +29,10 @@ export interface Options {
   readonly socketPath?: string
   /** Default `effect-claw/sandbox:1`, which is built from the package's `sandbox/Dockerfile` when it is not there. */
   readonly image?: string
+  /** Another runtime of the engine's, such as gVisor's `runsc`. Default: the engine's own. */
+  readonly runtime?: string
+  /** A seccomp profile, as JSON. Default: the engine's own. */
+  readonly seccomp?: string
 }
 
 /** The user inside. On a host where this process is root, a user that is not. */
@@ -88,7 +92,7 @@ const build = (docker: Docker, image: string) =>
     )
   )
 
-const containerOptions = (spec: SandboxSpec, image: string): Docker.ContainerCreateOptions => {
+const containerOptions = (spec: SandboxSpec, image: string, options: Options): Docker.ContainerCreateOptions => {
   const { gid, uid } = user()
   return {
     Image: image,
@@ -106,7 +110,8 @@ const containerOptions = (spec: SandboxSpec, image: string): Docker.ContainerCre
       AutoRemove: true,
       NetworkMode: "none",
       CapDrop: ["ALL"],
-      SecurityOpt: ["no-new-privileges"],
+      SecurityOpt: ["no-new-privileges", ...(options.seccomp === undefined ? [] : [`seccomp=${options.seccomp}`])],
+      ...(options.runtime === undefined ? {} : { Runtime: options.runtime }),
       ReadonlyRootfs: true,
       Tmpfs: {
         "/tmp": "rw,nosuid,nodev,size=128m,mode=1777",
@@ -195,7 +200,7 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
           yield* Effect.tryPromise({ try: () => lchown(spec.workspace, uid, gid), catch: unavailable })
         }
         const container = yield* Effect.acquireRelease(
-          engine(() => docker.createContainer(containerOptions(spec, image))),
+          engine(() => docker.createContainer(containerOptions(spec, image, options))),
           // Gone already is what is asked for.
           (created) =>
             Effect.tryPromise(() => created.remove({ force: true })).pipe(

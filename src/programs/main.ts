@@ -6,14 +6,14 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
 
-const usage = `effect-claw            a personal agent at this terminal; with stdin piped, a message per line
-effect-claw team TEXT  a planner and two specialists answer one question
+const usage = `effect-claw              a personal agent at this terminal; with stdin piped, a message per line
+effect-claw team TEXT    a planner and two specialists answer one question
 effect-claw backup FILE  copies the state to a new file, also while a claw runs
 
-ANTHROPIC_API_KEY      talk to Claude; without it a rule-following stand-in answers
-ANTHROPIC_BASE_URL     where the Messages API is
-CLAW_MODEL             the model's name
-CLAW_HOME              where state is kept (default ~/.effect-claw)`
+ANTHROPIC_API_KEY        talk to Claude; without it a rule-following stand-in answers
+ANTHROPIC_BASE_URL       where the Messages API is
+CLAW_MODEL               the model's name
+CLAW_HOME                where state is kept (default ~/.effect-claw)`
 
 const [command, ...rest] = process.argv.slice(2)
 

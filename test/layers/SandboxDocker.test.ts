@@ -113,6 +113,20 @@ describeWithEngine("SandboxDocker", () => {
     })
   )
 
+  it.live("a seccomp profile of one's own holds, and a runtime that is not there is refused", () =>
+    Effect.gen(function* () {
+      const seccomp = JSON.stringify({
+        defaultAction: "SCMP_ACT_ALLOW",
+        syscalls: [{ names: ["mkdir", "mkdirat"], action: "SCMP_ACT_ERRNO" }]
+      })
+      const opened = (options: SandboxDocker.Options) =>
+        Effect.provide(inside("mkdir /tmp/a"), SandboxDocker.layer(options))
+      assert.include((yield* opened({ seccomp })).stderr, "Operation not permitted")
+      const error = yield* Effect.flip(opened({ runtime: "no-such-runtime" }))
+      assert.include(error.message, "no-such-runtime")
+    })
+  )
+
   test(
     "commands run side by side",
     Effect.gen(function* () {
@@ -134,6 +148,7 @@ describeWithEngine("SandboxDocker", () => {
       const memory = yield* run("python3 -c 'x = bytearray(256 * 1024 * 1024); print(len(x))'")
       assert.notStrictEqual(memory.code, 0)
       assert.strictEqual(memory.stdout, "")
+      assert.include(memory.stderr, "the sandbox ran out of memory")
       const bomb = yield* run("for i in $(seq 100); do sleep 5 & done 2>/dev/null; jobs -r | wc -l; kill $(jobs -p)")
       assert.isBelow(Number(bomb.stdout.trim() || 0), 32)
       assert.strictEqual((yield* run("ulimit -n")).stdout, "1024\n")
