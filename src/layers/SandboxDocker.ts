@@ -2,7 +2,7 @@
  * Sandboxes as containers of a Docker-compatible engine.
  *
  * A container has no network card, no capability, no way to gain privileges, a read-only root, a user that is not root,
- * and limits on memory, processors, processes and open files. Of the host it sees the workspace. It lives as long as the
+ * and limits on memory, processors, processes and open files. Of the host it sees the workspace and its mounts. It lives as long as the
  * scope of its session: its runner reads commands from the stdin that this process holds, and ends when it closes, even
  * if this process is killed.
  */
@@ -117,7 +117,9 @@ const containerOptions = (spec: SandboxSpec, image: string, options: Options): D
         "/tmp": "rw,nosuid,nodev,size=128m,mode=1777",
         "/home/claw": `rw,nosuid,nodev,size=128m,mode=700,uid=${uid},gid=${gid}`
       },
-      Mounts: [{ Type: "bind", Source: spec.workspace, Target: "/workspace", ReadOnly: false }],
+      Mounts: [{ host: spec.workspace, target: "/workspace", write: true }, ...spec.mounts].map(
+        ({ host, target, write }) => ({ Type: "bind", Source: host, Target: target, ReadOnly: !write })
+      ),
       Memory: spec.memoryBytes,
       MemorySwap: spec.memoryBytes,
       NanoCpus: Math.round(spec.cpus * 1e9),

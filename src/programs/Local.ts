@@ -11,6 +11,7 @@ import * as DatabaseSqlite from "../layers/DatabaseSqlite.ts"
 import * as JournalSql from "../layers/JournalSql.ts"
 import * as LedgerSql from "../layers/LedgerSql.ts"
 import * as MemorySql from "../layers/MemorySql.ts"
+import * as MountsLocal from "../layers/MountsLocal.ts"
 import * as SchedulerSql from "../layers/SchedulerSql.ts"
 import * as SwarmLocal from "../layers/SwarmLocal.ts"
 import * as WorkspacesLocal from "../layers/WorkspacesLocal.ts"
@@ -19,6 +20,7 @@ import type { Conversations } from "../services/Conversations.ts"
 import { Journal, type JournalError } from "../services/Journal.ts"
 import type { Ledger } from "../services/Ledger.ts"
 import type { Memory } from "../services/Memory.ts"
+import type { Allowed } from "../services/Mount.ts"
 import type { Scheduler, SchedulerError } from "../services/Scheduler.ts"
 import type { Swarm } from "../services/Swarm.ts"
 import type { Workspaces } from "../services/Workspaces.ts"
@@ -28,6 +30,8 @@ export interface Options extends DatabaseSqlite.Options, ConversationsLocal.Opti
   readonly swarm?: SwarmLocal.Options
   /** What is older is removed from the journal once a day; see `Journal.retain`. Default: nothing is. */
   readonly retain?: Duration.Input
+  /** Folders of this machine that sandboxes may mount. Default: none. */
+  readonly mounts?: ReadonlyArray<Allowed>
 }
 
 /** What a claw keeps and works with on one machine. */
@@ -62,6 +66,7 @@ export const layer = (
         LedgerSql.layer,
         MemorySql.layer,
         Channel.layer,
+        MountsLocal.layer({ allow: options.mounts ?? [], closed: [options.directory] }),
         WorkspacesLocal.layer({ directory: join(resolve(options.directory), "workspaces") })
       )
     ),

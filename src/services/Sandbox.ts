@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import type { Granted, Mount } from "./Mount.ts"
 
 /** There is no engine to open a session with, or it refuses. `detail` says what to do. */
 export class SandboxUnavailable extends Schema.TaggedError<SandboxUnavailable>()("SandboxUnavailable", {
@@ -51,6 +52,8 @@ export interface SandboxOptions {
   readonly cpus?: number
   /** Processes and threads at once. Default 256. */
   readonly processes?: number
+  /** Folders of the host that it sees beside its workspace. Default: none. */
+  readonly mounts?: ReadonlyArray<Mount>
 }
 
 /** What a session is opened with. */
@@ -59,12 +62,17 @@ export interface SandboxSpec {
   readonly memoryBytes: number
   readonly cpus: number
   readonly processes: number
-  /** Host folder that is the session's `/workspace`: the only path of the host inside, readable and writable. */
+  /** Host folder that is the session's `/workspace`, readable and writable. It and the mounts are all of the host inside. */
   readonly workspace: string
+  readonly mounts: ReadonlyArray<Granted>
 }
 
 /** Options with their defaults filled in. Throws on a size that is none, because a definition is code. */
-export const makeSpec = (options: SandboxOptions, workspace: string): SandboxSpec => ({
+export const makeSpec = (
+  options: SandboxOptions,
+  workspace: string,
+  mounts: ReadonlyArray<Granted> = []
+): SandboxSpec => ({
   image: options.image,
   memoryBytes:
     options.memory === undefined
@@ -72,7 +80,8 @@ export const makeSpec = (options: SandboxOptions, workspace: string): SandboxSpe
       : ByteSize.toNumberUnsafe(ByteSize.fromInputUnsafe(options.memory)),
   cpus: options.cpus ?? 1,
   processes: options.processes ?? 256,
-  workspace
+  workspace,
+  mounts
 })
 
 /** A command: a `bash` script, or an argument vector that no shell reads. */

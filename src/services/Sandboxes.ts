@@ -9,13 +9,15 @@ import * as RcMap from "effect/RcMap"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { AgentName, ConversationId } from "./Message.ts"
+import { type MountRefused, Mounts } from "./Mount.ts"
 import {
   makeSpec,
   Sandbox,
   SandboxError,
   type SandboxOptions,
   type SandboxSession,
-  SandboxUnavailable
+  SandboxUnavailable,
+  SpecRejected
 } from "./Sandbox.ts"
 import { type WorkspaceError, Workspaces } from "./Workspaces.ts"
 
@@ -51,12 +53,15 @@ export const layer = (options: Options): Layer.Layer<Sandboxes, never, Sandbox |
     Effect.gen(function* () {
       const sandbox = yield* Sandbox
       const workspaces = yield* Workspaces
+      const { grant } = yield* Mounts
       const sessions = yield* RcMap.make({
         lookup: ({ agent, conversation }: { readonly agent: AgentName; readonly conversation: ConversationId }) =>
-          workspaces.folder(agent, conversation).pipe(
-            Effect.mapError(unavailable),
-            Effect.flatMap((folder) => sandbox.open(makeSpec(options.optionsOf(agent), folder)))
-          ),
+          Effect.gen(function* () {
+            const wanted = options.optionsOf(agent)
+            const folder = yield* Effect.mapError(workspaces.folder(agent, conversation), unavailable)
+            const mounts = yield* Effect.mapError(Effect.forEach(wanted.mounts ?? [], grant), rejected)
+            return yield* sandbox.open(makeSpec(wanted, folder, mounts))
+          }),
         idleTimeToLive: options.idle ?? "5 minutes"
       })
       return Sandboxes.of({
@@ -83,6 +88,8 @@ export const layer = (options: Options): Layer.Layer<Sandboxes, never, Sandbox |
       })
     })
   )
+
+const rejected = ({ message }: MountRefused) => new SandboxError({ reason: new SpecRejected({ detail: message }) })
 
 const unavailable = (error: WorkspaceError) =>
   new SandboxError({ reason: new SandboxUnavailable({ detail: error.message }) })

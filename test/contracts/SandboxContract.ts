@@ -10,7 +10,7 @@ import * as Fiber from "effect/Fiber"
 import type * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { mkdtempSync, readFileSync, symlinkSync, writeFileSync } from "node:fs"
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 
@@ -79,6 +79,36 @@ export const sandboxContract = (layer: Layer.Layer<Sandbox.Sandbox>) => {
       assert.deepStrictEqual(new Uint8Array(readFileSync(join(folder, "deep/er/data.bin"))), content)
       writeFileSync(join(folder, "host.txt"), "from the host")
       assert.strictEqual(text(yield* session.readFile("host.txt")), "from the host")
+    })
+  )
+
+  test(
+    "a mount is read, and written to only where it is writable; nothing beside it is there, and no link leads out of it",
+    Effect.gen(function* () {
+      const [outside, notes, work] = [workspace(), workspace(), workspace()]
+      for (const folder of [outside, notes, work]) chmodSync(folder, 0o777)
+      writeFileSync(join(outside, "canary"), "secret")
+      writeFileSync(join(notes, "a.txt"), "a note")
+      symlinkSync(join(outside, "canary"), join(notes, "link"))
+      const sandbox = yield* Sandbox.Sandbox
+      const session = yield* sandbox.open(
+        Sandbox.makeSpec({}, workspace(), [
+          { host: notes, target: "/mnt/notes", write: false },
+          { host: work, target: "/mnt/team/work", write: true }
+        ])
+      )
+      const run = (script: string) => Sandbox.run(session, { run: script })
+      assert.deepInclude(yield* run("cat /mnt/notes/a.txt"), { stdout: "a note", code: 0 })
+      assert.notInclude((yield* run("cat /mnt/notes/link; cat /mnt/notes/../canary")).stdout, "secret")
+      for (const script of ["echo x > /mnt/notes/b.txt", "rm -f /mnt/notes/a.txt", "mkdir /mnt/notes/d"]) {
+        yield* run(script)
+        assert.deepStrictEqual(readdirSync(notes).toSorted(), ["a.txt", "link"], script)
+      }
+      assert.strictEqual(readFileSync(join(notes, "a.txt"), "utf8"), "a note")
+      assert.strictEqual((yield* run("echo done > /mnt/team/work/b.txt")).code, 0)
+      assert.strictEqual(readFileSync(join(work, "b.txt"), "utf8"), "done\n")
+      assert.strictEqual(text(yield* session.readFile("/mnt/notes/a.txt")), "a note")
+      assert.strictEqual((yield* Effect.flip(session.writeFile("/mnt/notes/c", bytes("x")))).reason._tag, "FileFailed")
     })
   )
 

@@ -2,12 +2,14 @@
  * The thread a virtual shell runs in. A shell that computes without end would hold up the claw's own thread, and no timer
  * there could stop it; a thread can be ended from outside.
  */
-import { Bash, MountableFs, ReadWriteFs } from "just-bash"
+import { Bash, MountableFs, OverlayFs, ReadWriteFs } from "just-bash"
 import { parentPort, workerData } from "node:worker_threads"
+import type { Granted } from "../../services/Mount.ts"
 
 /** What the thread is started with. */
 export interface VirtualShellData {
   readonly workspace: string
+  readonly mounts: ReadonlyArray<Granted>
   readonly fileLimit: number
 }
 
@@ -41,10 +43,15 @@ export type VirtualShellResponse =
 
 const port = parentPort
 if (port !== null) {
-  const { fileLimit, workspace }: VirtualShellData = workerData
+  const { fileLimit, mounts, workspace }: VirtualShellData = workerData
   const fs = new MountableFs({
     base: new Bash().fs,
-    mounts: [{ mountPoint: "/workspace", filesystem: new ReadWriteFs({ root: workspace, maxFileReadSize: fileLimit }) }]
+    mounts: [{ host: workspace, target: "/workspace", write: true }, ...mounts].map(({ host, target, write }) => ({
+      mountPoint: target,
+      filesystem: write
+        ? new ReadWriteFs({ root: host, maxFileReadSize: fileLimit })
+        : new OverlayFs({ root: host, mountPoint: "/", readOnly: true, maxFileReadSize: fileLimit })
+    }))
   })
   // A command's bounds are its deadline and the thread's memory; the interpreter's counters are set out of their way.
   const counters = "maxCommandCount maxLoopIterations maxAwkIterations maxSedIterations maxJqIterations maxWorkUnits"

@@ -1,0 +1,92 @@
+/**
+ * Mounts of folders on this machine, against an allowlist.
+ *
+ * Every path is resolved, links too, before it is judged, and compared by whole components. Never mounted, whatever the list
+ * says, is what is no folder or file, what belongs to the kernel or an engine, and what usually holds secrets, or holds such
+ * a thing in a place that is known.
+ */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { realpath, stat } from "node:fs/promises"
+import { homedir } from "node:os"
+import { basename, isAbsolute, join, relative, sep } from "node:path"
+import { type Allowed, type Granted, type Mount, MountRefused, Mounts } from "../services/Mount.ts"
+
+/** What may be mounted. */
+export interface Options {
+  readonly allow: ReadonlyArray<Allowed>
+  /** Never mounted, nor what is in it or holds it: the claw's own state. */
+  readonly closed?: ReadonlyArray<string>
+  /** What `~` stands for. Default: the home folder of whoever runs the claw. */
+  readonly home?: string
+}
+
+/** The kernel's, and where engines have their sockets. */
+const system = ["/proc", "/sys", "/dev", "/run", "/var/run", "/var/lib/docker", "/var/lib/containerd"]
+
+/** Below a home folder. */
+const secretFolders = (
+  ".ssh .gnupg .aws .azure .kube .docker .password-store .mozilla .config/gcloud .config/gh .config/google-chrome " +
+  ".local/share/keyrings Library/Keychains"
+).split(" ")
+
+/** A component of a path that is a secret wherever it is. */
+const secretName =
+  /^(\.ssh|\.gnupg|\.aws|\.azure|\.kube|\.docker|\.effect-claw|\.env(\..*)?|\.netrc|\.npmrc|\.pypirc|\.git-credentials|\.pgpass|id_(rsa|dsa|ecdsa|ed25519)|credentials(\.json)?|.*\.(pem|key|p12|pfx|kdbx)|.*\.sock)$/i
+
+const isInside = (path: string, folder: string): boolean => {
+  const way = relative(folder, path)
+  return way === "" || (way !== ".." && !way.startsWith(`..${sep}`) && !isAbsolute(way))
+}
+
+const isTarget = (target: string): boolean =>
+  target.split("/").every((part) => /^[A-Za-z0-9_.-]+$/.test(part) && part !== "." && part !== "..")
+
+/**
+ * The allowlist.
+ *
+ * Provides `Mounts`, requires nothing, and holds nothing to release. Default: nothing is allowed.
+ */
+export const layer = ({ allow, closed = [], home = homedir() }: Options): Layer.Layer<never> => {
+  const expand = (path: string) => (path === "~" || path.startsWith("~/") ? join(home, path.slice(1)) : path)
+  const resolve = (path: string) => Effect.option(Effect.tryPromise(() => realpath(expand(path))))
+
+  const judge = Effect.fnUntraced(function* (mount: Mount): Effect.fn.Return<Granted, string> {
+    const target = mount.target ?? basename(mount.host)
+    if (!isTarget(target)) return yield* Effect.fail(`its place inside, ${target}, is no relative path of plain names`)
+    if (!isAbsolute(expand(mount.host)))
+      return yield* Effect.fail("it is no absolute path, nor one that begins with ~/")
+    const real = yield* resolve(mount.host)
+    if (real._tag === "None") return yield* Effect.fail("there is no such folder")
+    const host = real.value
+    const kind = yield* Effect.mapError(
+      Effect.tryPromise(() => stat(host)),
+      () => "it cannot be looked at"
+    )
+    if (!kind.isDirectory() && !kind.isFile()) return yield* Effect.fail("it is neither a folder nor a file")
+
+    const meets = (path: string) => isInside(host, path) || isInside(path, host)
+    const isMet = (paths: ReadonlyArray<string>) =>
+      Effect.map(Effect.forEach(paths, resolve), (real) =>
+        real.some((path) => path._tag === "Some" && meets(path.value))
+      )
+    if (system.some(meets)) return yield* Effect.fail("it belongs to the system, or holds what does")
+    if (host.split(sep).some((part) => secretName.test(part))) return yield* Effect.fail("it usually holds secrets")
+    if (yield* isMet(secretFolders.map((name) => join(home, name)))) {
+      return yield* Effect.fail("a folder that usually holds secrets is in it")
+    }
+    if (yield* isMet(closed)) return yield* Effect.fail("the claw's own state is in it")
+    const roots = yield* Effect.forEach(allow, ({ path, write = false }) =>
+      Effect.map(resolve(path), (root) => (root._tag === "Some" && isInside(host, root.value) ? [{ write }] : []))
+    )
+    const inside = roots.flat()
+    if (inside.length === 0) return yield* Effect.fail("it is in no folder of the allowlist")
+    return { host, target: `/mnt/${target}`, write: mount.write && inside.some(({ write }) => write) }
+  })
+
+  return Layer.succeed(Mounts, {
+    grant: Effect.fn("Mounts.grant")((mount: Mount) =>
+      Effect.mapError(judge(mount), (rule) => new MountRefused({ host: mount.host, rule }))
+    )
+  })
+}
