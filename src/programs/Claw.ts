@@ -61,7 +61,7 @@ export interface Options<Agents extends ReadonlyArray<Agent.Any>> {
   /** Who may speak, beside the owner that a channel names. Default: nobody. */
   readonly admitted?: ReadonlyArray<Gate.Admitted>
   /** How sandbox sessions are kept. */
-  readonly sandboxes?: Pick<Sandboxes.Options, "idle">
+  readonly sandboxes?: Omit<Sandboxes.Options, "optionsOf">
 }
 
 /** What every claw needs, whatever its agents: a `Local.layer` has it. */

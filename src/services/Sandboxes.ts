@@ -39,6 +39,14 @@ export interface Options {
   readonly optionsOf: (agent: AgentName) => SandboxOptions
   /** How long a session stays open unused. Default 5 minutes. */
   readonly idle?: Duration.Input
+  /** Sessions that are open at the same time; one more closes the one that was used least recently. Default 16. */
+  readonly atMost?: number
+}
+
+/** A session's key, and how many calls use it now. */
+interface Use {
+  readonly key: { readonly agent: AgentName; readonly conversation: ConversationId }
+  calls: number
 }
 
 /**
@@ -55,7 +63,7 @@ export const layer = (options: Options): Layer.Layer<Sandboxes, never, Sandbox |
       const workspaces = yield* Workspaces
       const { grant } = yield* Mounts
       const sessions = yield* RcMap.make({
-        lookup: ({ agent, conversation }: { readonly agent: AgentName; readonly conversation: ConversationId }) =>
+        lookup: ({ agent, conversation }: Use["key"]) =>
           Effect.gen(function* () {
             const wanted = options.optionsOf(agent)
             const folder = yield* Effect.mapError(workspaces.folder(agent, conversation), unavailable)
@@ -64,9 +72,32 @@ export const layer = (options: Options): Layer.Layer<Sandboxes, never, Sandbox |
           }),
         idleTimeToLive: options.idle ?? "5 minutes"
       })
+      /** The least recently used first. */
+      const uses = new Map<string, Use>()
+
+      /** Counts a call as long as its scope is open, and makes room for its session. */
+      const use = Effect.fnUntraced(function* (key: Use["key"]) {
+        const name = `${key.agent} ${key.conversation}`
+        const current = uses.get(name) ?? { key, calls: 0 }
+        yield* Effect.acquireRelease(
+          Effect.sync(() => {
+            current.calls++
+            uses.delete(name)
+            uses.set(name, current)
+          }),
+          () => Effect.sync(() => current.calls--)
+        )
+        if (uses.size <= (options.atMost ?? 16)) return
+        const idle = [...uses].find(([, { calls }]) => calls === 0)
+        if (idle === undefined) return
+        uses.delete(idle[0])
+        yield* RcMap.invalidate(sessions, idle[1].key)
+      })
+
       return Sandboxes.of({
         session: Effect.fn("Sandboxes.session")(function* (agent, conversation) {
           const key = { agent, conversation }
+          yield* use(key)
           const forget = RcMap.invalidate(sessions, key)
           // One that could not be opened is no session to keep.
           const session = yield* Effect.tapError(RcMap.get(sessions, key), () => forget)

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as SandboxMemory from "effect-claw/layers/SandboxMemory"
 import { AgentName, ConversationId } from "effect-claw/services/Message"
+import * as Mount from "effect-claw/services/Mount"
 import * as Sandbox from "effect-claw/services/Sandbox"
 import * as Sandboxes from "effect-claw/services/Sandboxes"
 import { WorkspaceError, Workspaces } from "effect-claw/services/Workspaces"
@@ -19,10 +20,11 @@ const workspaces = Layer.succeed(Workspaces, {
 
 const lost = new Sandbox.SandboxError({ reason: new Sandbox.SessionLost({ detail: "the engine is gone" }) })
 
-const parts = <A>(sandbox: Layer.Layer<Sandbox.Sandbox | A>) =>
+const parts = <A>(sandbox: Layer.Layer<Sandbox.Sandbox | A>, options: Partial<Sandboxes.Options> = {}) =>
   Sandboxes.layer({
     idle: "1 minute",
-    optionsOf: (agent) => (agent === andy ? { cpus: 2, memory: "1 GiB" } : {})
+    optionsOf: (agent) => (agent === andy ? { cpus: 2, memory: "1 GiB" } : {}),
+    ...options
   }).pipe(Layer.provideMerge(sandbox), Layer.provide(workspaces))
 
 const session = (agent = andy, conversation = chat) =>
@@ -88,6 +90,52 @@ describe("Sandboxes", () => {
       yield* TestClock.adjust("2 minutes")
       assert.strictEqual(open.size, 0)
     }).pipe(Effect.provide(parts(SandboxMemory.layer())))
+  )
+
+  it.effect("no more are open than may be: the one that was used least recently goes, and none that is in use", () =>
+    Effect.gen(function* () {
+      const { open } = yield* SandboxMemory.SandboxMemory
+      const chats = [1, 2, 3, 4].map((chat) => ConversationId.make(`memory:${chat}`))
+      const [one, two] = yield* Effect.forEach(chats.slice(0, 2), (chat) => run(andy, chat))
+      assert.strictEqual((yield* run(andy, chats[0])).id, one?.id)
+      yield* run(andy, chats[2])
+      assert.strictEqual(open.size, 2)
+      assert.isFalse(open.has(two?.id ?? ""))
+      assert.strictEqual((yield* run(andy, chats[0])).id, one?.id)
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const [first, second] = yield* Effect.forEach(chats.slice(0, 2), (chat) => session(andy, chat))
+          yield* run(andy, chats[3])
+          assert.isTrue(open.has(first?.id ?? "") && open.has(second?.id ?? ""))
+        })
+      )
+      yield* run(andy, chats[2])
+      yield* run(andy, chats[3])
+      assert.isAtMost(open.size, 2)
+    }).pipe(Effect.provide(parts(SandboxMemory.layer(), { atMost: 2 })))
+  )
+
+  it.effect("mounts are opened with as they are granted, and refused with the rule", () =>
+    Effect.gen(function* () {
+      const { opened } = yield* SandboxMemory.SandboxMemory
+      yield* session(andy)
+      assert.deepStrictEqual(opened[0]?.mounts, [{ host: "/real/notes", target: "/mnt/notes", write: false }])
+      const refused = yield* Effect.flip(session(bea))
+      assert.strictEqual(refused.reason._tag, "SpecRejected")
+      assert.include(refused.message, "the mount of ~/.ssh is refused: never")
+    }).pipe(
+      Effect.provide(
+        parts(SandboxMemory.layer(), {
+          optionsOf: (agent) => ({ mounts: [Mount.readonly(agent === andy ? "~/notes" : "~/.ssh")] })
+        })
+      ),
+      Effect.provideService(Mount.Mounts, {
+        grant: ({ host, write }) =>
+          host === "~/notes"
+            ? Effect.succeed({ host: "/real/notes", target: "/mnt/notes", write })
+            : Effect.fail(new Mount.MountRefused({ host, rule: "never" }))
+      })
+    )
   )
 
   it.effect("all are closed on release", () =>
