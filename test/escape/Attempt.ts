@@ -1,0 +1,85 @@
+/**
+ * An attempt: one technique, tried from inside one or both kinds of sandbox.
+ */
+import type * as Sandbox from "effect-claw/services/Sandbox"
+import type * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { World } from "./World.ts"
+
+/** The kinds of sandbox that there are. */
+export const kinds = ["container", "virtual shell"] as const
+export type Kind = (typeof kinds)[number]
+
+/** An open session with its workspace, as the host sees it. */
+export interface Opened {
+  readonly session: Sandbox.SandboxSession
+  readonly workspace: string
+}
+
+/** Where an attempt is made. */
+export interface Stage {
+  readonly world: World
+  /** Another agent's session, which knows nothing of this. */
+  readonly neighbour: Opened
+  /** The session that is attacked from. */
+  readonly own: Opened
+  /** Opens one more. */
+  readonly open: (
+    options?: Sandbox.SandboxOptions,
+    workspace?: string
+  ) => Effect.Effect<Opened, Sandbox.SandboxError, Scope.Scope>
+  /** A word by which the host finds what the attempt started. */
+  readonly mark: string
+}
+
+/** How a script ended. */
+export interface Seen {
+  readonly stdout: string
+  readonly stderr: string
+  readonly code: number
+  readonly timedOut: boolean
+  readonly droppedBytes: number
+  /** Why there is no session any more, if there is none. */
+  readonly lost?: string
+}
+
+type Script = string | ((stage: Stage) => string)
+
+/** An attempt. */
+export interface Attempt {
+  readonly group: string
+  readonly name: string
+  /** What runs inside: in both kinds, or in each its own. */
+  readonly both?: Script
+  readonly container?: Script
+  readonly virtual?: Script
+  /** Or what the host side does as well; gives the outcome, or all that was seen. */
+  readonly act?: {
+    readonly in: ReadonlyArray<Kind>
+    readonly by: (stage: Stage, kind: Kind) => Effect.Effect<string, Sandbox.SandboxError, Scope.Scope>
+  }
+  /** Limits of a session of its own, which it has if it may break one. */
+  readonly alone?: Sandbox.SandboxOptions
+  readonly deadline?: Duration.Input
+  /** Tried on the host itself too, where it must reach a canary; else nothing is shown by its failure inside. */
+  readonly onHost?: boolean
+  /** What must be so besides the canaries. */
+  readonly holds?: (seen: Seen, stage: Stage) => void
+}
+
+/** The kinds of sandbox that an attempt is made in. */
+export const kindsOf = ({ act, both, container, virtual }: Attempt): ReadonlyArray<Kind> => {
+  if (act !== undefined) return act.in
+  return kinds.filter((kind) => (both ?? (kind === "container" ? container : virtual)) !== undefined)
+}
+
+/** The script of an attempt in a kind of sandbox. */
+export const scriptOf = (attempt: Attempt, kind: Kind, stage: Stage): string => {
+  const script = (kind === "container" ? attempt.container : attempt.virtual) ?? attempt.both ?? ""
+  return typeof script === "string" ? script : script(stage)
+}
+
+/** Attempts of one group. */
+export const group = (name: string, attempts: ReadonlyArray<Omit<Attempt, "group">>): ReadonlyArray<Attempt> =>
+  attempts.map((attempt) => ({ group: name, ...attempt }))

@@ -1,0 +1,199 @@
+/**
+ * Out of a sandbox leads nothing. Each attempt is made from inside, and judged from outside: by host files, listeners,
+ * another session and the host's processes, never by what the attempt says of itself.
+ */
+import { assert, describe, it, layer } from "@effect/vitest"
+import * as SandboxDocker from "effect-claw/layers/SandboxDocker"
+import * as SandboxVirtual from "effect-claw/layers/SandboxVirtual"
+import * as Sandbox from "effect-claw/services/Sandbox"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import { spawn } from "node:child_process"
+import { randomBytes } from "node:crypto"
+import { once } from "node:events"
+import { chmodSync, readdirSync, rmSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { describeWithEngine, engineAvailable } from "../support/engine.ts"
+import { type Attempt, type Kind, kindsOf, type Opened, scriptOf, type Seen, type Stage } from "./Attempt.ts"
+import { attempts } from "./attempts.ts"
+import * as Table from "./table.ts"
+import { makeSecret, makeWorld, openFolder, type World } from "./World.ts"
+
+/** Shows what each attempt saw. */
+const shown = process.env["SHOW_ESCAPES"] !== undefined
+
+/** What the attempts of one kind share. */
+class Ground extends Context.Service<
+  Ground,
+  {
+    readonly world: World
+    readonly neighbour: Opened
+    readonly open: Stage["open"]
+    /** The session that attempts have together, anew when one of them has ended it. */
+    readonly shared: Effect.Effect<Opened, Sandbox.SandboxError>
+    readonly giveUp: Effect.Effect<void>
+  }
+>()("effect-claw/test/escape/escape.test/Ground") {}
+
+const folder = Effect.acquireRelease(
+  Effect.sync(() => openFolder("claw-inside-")),
+  (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true, maxRetries: 5 }))
+)
+
+/** The neighbour's secrets: in a file of its workspace, in a temporary file, in the environment of a running command. */
+const furnish = (kind: Kind, world: World, { session, workspace }: Opened) =>
+  Effect.gen(function* () {
+    const [file, temporary, variable] = [makeSecret(), makeSecret(), makeSecret()]
+    world.secrets.set(file, "another session's workspace")
+    world.secrets.set(temporary, "another session's temporary file")
+    world.secrets.set(variable, "another session's process")
+    writeFileSync(join(workspace, "own.txt"), file)
+    chmodSync(join(workspace, "own.txt"), 0o666)
+    yield* Sandbox.run(session, { run: `printf %s ${temporary} > /tmp/own.txt` })
+    // A virtual shell has no processes, and would be held up.
+    if (kind === "container") yield* session.exec({ run: "sleep 1000", env: { OTHER: variable }, deadline: "1 hour" })
+  })
+
+const ground = (kind: Kind, sandbox: Layer.Layer<Sandbox.Sandbox>) =>
+  Layer.effect(
+    Ground,
+    Effect.gen(function* () {
+      const world = yield* Effect.acquireRelease(
+        Effect.promise(() => makeWorld()),
+        (made) => Effect.promise(() => made.close())
+      )
+      const notes = { host: world.notes, target: "/mnt/notes", write: false }
+      const { open: openSandbox } = yield* Sandbox.Sandbox
+      const open: Stage["open"] = Effect.fnUntraced(function* (options = {}, given) {
+        const workspace = given ?? (yield* folder)
+        return { session: yield* openSandbox(Sandbox.makeSpec(options, workspace, [notes])), workspace }
+      })
+      const neighbour = yield* open()
+      yield* furnish(kind, world, neighbour)
+      let current: { readonly opened: Opened; readonly scope: Scope.Closeable } | undefined
+      const giveUp = Effect.suspend(() => {
+        const given = current
+        current = undefined
+        return given === undefined ? Effect.void : Scope.close(given.scope, Exit.void)
+      })
+      yield* Effect.addFinalizer(() => giveUp)
+      return {
+        world,
+        neighbour,
+        open,
+        giveUp,
+        shared: Effect.gen(function* () {
+          if (current !== undefined) return current.opened
+          const scope = yield* Scope.make()
+          const opened = yield* Scope.provide(open(), scope)
+          current = { opened, scope }
+          return opened
+        })
+      }
+    })
+  ).pipe(Layer.provide(sandbox))
+
+/** Whether the neighbour answers within a second. A machine that is shared may be slow once, and not three times. */
+const answers = ({ neighbour }: Pick<Stage, "neighbour">) =>
+  Sandbox.run(neighbour.session, { run: "cat own.txt | wc -c" }).pipe(
+    Effect.map(({ stdout }) => stdout.trim() === "39"),
+    Effect.timeoutOrElse({ duration: "1 second", orElse: () => Effect.succeed(false) }),
+    Effect.orElseSucceed(() => false),
+    Effect.repeat({ until: (answered) => answered, times: 2 })
+  )
+
+const empty: Seen = { stdout: "", stderr: "", code: -1, timedOut: false, droppedBytes: 0 }
+
+const runScript = (attempt: Attempt, kind: Kind, stage: Stage): Effect.Effect<Seen> =>
+  Sandbox.run(stage.own.session, {
+    run: scriptOf(attempt, kind, stage),
+    deadline: attempt.deadline ?? "10 seconds"
+  }).pipe(
+    Effect.catch((error) => Effect.succeed({ ...empty, lost: error.message })),
+    Effect.timeoutOrElse({ duration: "45 seconds", orElse: () => Effect.die(new Error("it held the claw up")) })
+  )
+
+const emptied = (workspace: string) => {
+  for (const name of readdirSync(workspace, { encoding: "buffer" })) {
+    rmSync(Buffer.concat([Buffer.from(`${workspace}/`), name]), { recursive: true, force: true, maxRetries: 5 })
+  }
+}
+
+/** Makes an attempt, and judges it. */
+const make = Effect.fnUntraced(function* (attempt: Attempt, kind: Kind) {
+  const { giveUp, neighbour, open, shared, world } = yield* Ground
+  const own = attempt.alone === undefined ? yield* shared : yield* open(attempt.alone)
+  const stage: Stage = { world, neighbour, open, own, mark: `escape${randomBytes(6).toString("hex")}` }
+  const [seen, answered] = yield* Effect.all(
+    [
+      attempt.act === undefined
+        ? runScript(attempt, kind, stage)
+        : Effect.map(attempt.act.by(stage, kind), (stdout): Seen => ({ ...empty, code: 0, stdout })),
+      Effect.delay(answers(stage), "20 millis")
+    ],
+    { concurrency: "unbounded" }
+  )
+  if (shown) process.stderr.write(`${kind}: ${attempt.name}: ${JSON.stringify(seen).slice(0, 1500)}\n`)
+  const reached = world.reached(`${seen.stdout}\n${seen.stderr}\n${seen.lost ?? ""}`, [own.workspace])
+  assert.deepStrictEqual(reached, [], "canaries")
+  assert.isTrue(answered, "another session answers within a second, meanwhile")
+  assert.isTrue(yield* answers(stage), "another session answers within a second, thereafter")
+  // In a container everything that an attempt needs is there. What was not made shows nothing.
+  if (kind === "container") assert.notMatch(seen.stderr, /command not found|SyntaxError|syntax error|NameError/)
+  attempt.holds?.(seen, stage)
+  if (attempt.alone === undefined) {
+    emptied(own.workspace)
+    if (seen.lost !== undefined) yield* giveUp
+  }
+  Table.tell(attempt, kind, seen, world)
+})
+
+const suite = (kind: Kind, sandbox: Layer.Layer<Sandbox.Sandbox>) =>
+  layer(ground(kind, sandbox), { excludeTestServices: true, timeout: "60 seconds" })((it) => {
+    for (const attempt of attempts.filter((candidate) => kindsOf(candidate).includes(kind))) {
+      it.effect(`${attempt.group}: ${attempt.name}`, () => make(attempt, kind), 90_000)
+    }
+  })
+
+describe("out of the virtual shell leads nothing", () => suite("virtual shell", SandboxVirtual.layer))
+describeWithEngine("out of a container leads nothing", () => suite("container", SandboxDocker.layer()))
+
+describe("the canaries", () => {
+  it("are reached by the same attempts on the host itself", async () => {
+    for (const attempt of attempts.filter(({ onHost }) => onHost === true)) {
+      const world = await makeWorld()
+      const [own, other] = [openFolder("claw-control-"), openFolder("claw-control-")]
+      try {
+        writeFileSync(join(other, "own.txt"), "a-secret-of-another")
+        world.secrets.set("a-secret-of-another", "another session's workspace")
+        const stage = { world, own: { workspace: own }, neighbour: { workspace: other }, mark: "control" }
+        // There is no session on the host; scripts ask for paths alone.
+        const script = scriptOf(attempt, "container", stage as unknown as Stage)
+        const child = spawn("timeout", ["5", "bash", "-c", script], { cwd: own, stdio: ["ignore", "pipe", "pipe"] })
+        let said = ""
+        for (const output of [child.stdout, child.stderr])
+          output.on("data", (chunk: Buffer) => (said += chunk.toString()))
+        await once(child, "close")
+        assert.isAbove(world.reached(said, [own]).length, 0, attempt.name)
+      } finally {
+        for (const path of [own, other]) rmSync(path, { recursive: true, force: true })
+        await world.close()
+      }
+    }
+  }, 120_000)
+})
+
+describe("docs/isolation.md", () => {
+  const name = "names every attempt, and the kinds of sandbox that it was made in"
+  if (process.env["UPDATE_ESCAPES"] === undefined) {
+    it(name, () => assert.deepStrictEqual(Table.inDocs(), Table.names(attempts)))
+  } else {
+    it("is written anew", () => {
+      assert.isTrue(engineAvailable, "outcomes of containers need an engine")
+      Table.write(attempts)
+    })
+  }
+})

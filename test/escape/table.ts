@@ -1,0 +1,88 @@
+/**
+ * The table of what was tried, at the end of docs/isolation.md.
+ */
+import { readFileSync, writeFileSync } from "node:fs"
+import { fileURLToPath } from "node:url"
+import { type Attempt, type Kind, kinds, kindsOf, type Seen } from "./Attempt.ts"
+import type { World } from "./World.ts"
+
+const page = fileURLToPath(new URL("../../docs/isolation.md", import.meta.url))
+const heading = "\n## What was tried\n"
+const untried = "—"
+
+const outcomes = new Map<string, string>()
+const key = (attempt: Attempt, kind: Kind) => `${attempt.group}/${attempt.name}/${kind}`
+
+/** A line's complaint: what stands after who complains and of what. */
+const complaint = (line: string) => line.slice(line.lastIndexOf(": ") + 1).trim()
+
+/** What happened, in a few words. */
+const words = (seen: Seen): string => {
+  const last = (text: string) => text.trim().split("\n").at(-1)?.trim() ?? ""
+  if (seen.lost !== undefined) return seen.lost
+  if (seen.timedOut) return "killed at its deadline"
+  if (seen.code === 137) return "killed"
+  const said = last(seen.stdout)
+  return (said === "" ? complaint(last(seen.stderr)) : said) || "nothing"
+}
+
+/** Keeps an outcome for the table, without what is of one machine or would break a row. */
+export const tell = (attempt: Attempt, kind: Kind, seen: Seen, world: World): void => {
+  const text = words(seen)
+    .replaceAll(world.folder, "…")
+    .replace(/\/tmp\/claw-[\w-]+/g, "…")
+    .replace(/[^\p{L}\p{N} .,:;()'/=+…-]/gu, "")
+    .slice(0, 60)
+    .trim()
+  outcomes.set(key(attempt, kind), text.charAt(0).toLowerCase() + text.slice(1))
+}
+
+type Names = Readonly<Record<string, ReadonlyArray<Kind>>>
+
+/** The attempts with their kinds. */
+export const names = (attempts: ReadonlyArray<Attempt>): Names =>
+  Object.fromEntries(attempts.map((attempt) => [`${attempt.group}: ${attempt.name}`, kindsOf(attempt)]))
+
+/** The same, as the page has it. */
+export const inDocs = (): Names => {
+  const section = readFileSync(page, "utf8").split(heading)[1] ?? ""
+  const found: Record<string, ReadonlyArray<Kind>> = {}
+  let group = ""
+  for (const line of section.split("\n")) {
+    if (line.startsWith("### ")) group = line.slice(4)
+    const cells = line.split("|").map((cell) => cell.trim())
+    if (cells.length !== 5 || cells[1] === "attempt" || cells[1]?.startsWith("---") === true) continue
+    found[`${group}: ${cells[1] ?? ""}`] = kinds.filter((_, index) => cells[index + 2] !== untried)
+  }
+  return found
+}
+
+const table = (rows: ReadonlyArray<ReadonlyArray<string>>): string => {
+  const width = (column: number) => Math.max(...rows.map((row) => row[column]?.length ?? 0))
+  const show = (row: ReadonlyArray<string>) => `| ${row.map((cell, at) => cell.padEnd(width(at))).join(" | ")} |`
+  const [head = [], ...body] = rows
+  return [show(head), `| ${head.map((_, at) => "-".repeat(width(at))).join(" | ")} |`, ...body.map(show)].join("\n")
+}
+
+/** Writes the section anew, with what happened in this run. */
+export const write = (attempts: ReadonlyArray<Attempt>): void => {
+  const count = attempts.flatMap(kindsOf).length
+  const groups = [...new Set(attempts.map(({ group }) => group))].map((group) => {
+    const rows = attempts
+      .filter((attempt) => attempt.group === group)
+      .map((attempt) => [
+        attempt.name,
+        ...kinds.map((kind) => {
+          if (!kindsOf(attempt).includes(kind)) return untried
+          const outcome = outcomes.get(key(attempt, kind))
+          if (outcome === undefined) throw new Error(`there is no outcome of ${key(attempt, kind)}`)
+          return outcome
+        })
+      ])
+    return `### ${group}\n\n${table([["attempt", ...kinds], ...rows])}`
+  })
+  const before = readFileSync(page, "utf8").split(heading)[0]?.trimEnd() ?? ""
+  const introduction = `\`test/escape\` makes ${count} attempts from inside, and judges each by canaries outside: host files, listeners,
+another session, the host's processes. What an attempt met is in the words of the machine that this was written on.`
+  writeFileSync(page, `${before}\n${heading}\n${introduction}\n\n${groups.join("\n\n")}\n`)
+}
