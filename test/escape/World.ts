@@ -98,7 +98,8 @@ const machine = (): string =>
     hotplug: kernelFile("/sys/kernel/uevent_helper"),
     mounts: kernelFile("/proc/self/mounts")
       .split("\n")
-      .filter((line) => !/docker|overlay|nsfs|containerd/.test(line)),
+      // Others mount and unmount on this machine, in places of their own.
+      .filter((line) => !/docker|overlay|nsfs|containerd| \/tmp\//.test(line)),
     release: existsSync("/sys/fs/cgroup/memory/release_agent") ? kernelFile("/sys/fs/cgroup/memory/release_agent") : ""
   })
 
@@ -138,7 +139,10 @@ export const makeWorld = async (): Promise<World> => {
     ).map(async ([name, options]) => {
       const server = createServer((socket) => {
         heard.push(name)
-        socket.on("error", () => {}).end(socketSecret)
+        socket
+          .on("error", () => {})
+          .resume()
+          .end(socketSecret)
       })
       server.listen(options)
       // Where there is no IPv6 there is nobody to hear by it.

@@ -2,6 +2,10 @@
  * All attempts to get out of a sandbox.
  */
 import type { Attempt } from "./Attempt.ts"
+import { kernel } from "./kernel.ts"
+import { line } from "./line.ts"
+import { load } from "./load.ts"
 import { reach } from "./reach.ts"
+import { shell } from "./shell.ts"
 
-export const attempts: ReadonlyArray<Attempt> = [...reach]
+export const attempts: ReadonlyArray<Attempt> = [...reach, ...kernel, ...load, ...line, ...shell]

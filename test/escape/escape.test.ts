@@ -116,6 +116,9 @@ const runScript = (attempt: Attempt, kind: Kind, stage: Stage): Effect.Effect<Se
     Effect.timeoutOrElse({ duration: "45 seconds", orElse: () => Effect.die(new Error("it held the claw up")) })
   )
 
+/** Nothing of one attempt is there for the next. */
+const swept = "rm -rf /tmp/* /tmp/.[!.]* /dev/shm/* ~/* ~/.[!.]*"
+
 const emptied = (workspace: string) => {
   for (const name of readdirSync(workspace, { encoding: "buffer" })) {
     rmSync(Buffer.concat([Buffer.from(`${workspace}/`), name]), { recursive: true, force: true, maxRetries: 5 })
@@ -127,24 +130,30 @@ const make = Effect.fnUntraced(function* (attempt: Attempt, kind: Kind) {
   const { giveUp, neighbour, open, shared, world } = yield* Ground
   const own = attempt.alone === undefined ? yield* shared : yield* open(attempt.alone)
   const stage: Stage = { world, neighbour, open, own, mark: `escape${randomBytes(6).toString("hex")}` }
-  const [seen, answered] = yield* Effect.all(
-    [
-      attempt.act === undefined
-        ? runScript(attempt, kind, stage)
-        : Effect.map(attempt.act.by(stage, kind), (stdout): Seen => ({ ...empty, code: 0, stdout })),
-      Effect.delay(answers(stage), "20 millis")
-    ],
-    { concurrency: "unbounded" }
-  )
+  const before = process.memoryUsage().rss
+  const watched = { answered: true, memory: before }
+  const watch = Effect.gen(function* () {
+    watched.answered &&= yield* answers(stage)
+    watched.memory = Math.max(watched.memory, process.memoryUsage().rss)
+    yield* Effect.sleep("100 millis")
+  }).pipe(Effect.forever)
+  const seen = yield* (
+    attempt.act === undefined
+      ? runScript(attempt, kind, stage)
+      : Effect.map(attempt.act.by(stage, kind), (stdout): Seen => ({ ...empty, code: 0, stdout }))
+  ).pipe(Effect.raceFirst(watch))
   if (shown) process.stderr.write(`${kind}: ${attempt.name}: ${JSON.stringify(seen).slice(0, 1500)}\n`)
   const reached = world.reached(`${seen.stdout}\n${seen.stderr}\n${seen.lost ?? ""}`, [own.workspace])
   assert.deepStrictEqual(reached, [], "canaries")
-  assert.isTrue(answered, "another session answers within a second, meanwhile")
+  assert.isTrue(watched.answered, "another session answers within a second, meanwhile")
+  const allowed = Sandbox.makeSpec(attempt.alone ?? {}, "").memoryBytes + 256 * 1024 * 1024
+  assert.isBelow(watched.memory - before, allowed, "the claw's memory")
   assert.isTrue(yield* answers(stage), "another session answers within a second, thereafter")
   // In a container everything that an attempt needs is there. What was not made shows nothing.
   if (kind === "container") assert.notMatch(seen.stderr, /command not found|SyntaxError|syntax error|NameError/)
   attempt.holds?.(seen, stage)
   if (attempt.alone === undefined) {
+    yield* Effect.ignore(Sandbox.run(own.session, { run: swept, cwd: "/" }))
     emptied(own.workspace)
     if (seen.lost !== undefined) yield* giveUp
   }
@@ -177,6 +186,7 @@ describe("the canaries", () => {
         for (const output of [child.stdout, child.stderr])
           output.on("data", (chunk: Buffer) => (said += chunk.toString()))
         await once(child, "close")
+        if (shown) process.stderr.write(`the host: ${attempt.name}: ${said.slice(0, 300)}\n`)
         assert.isAbove(world.reached(said, [own]).length, 0, attempt.name)
       } finally {
         for (const path of [own, other]) rmSync(path, { recursive: true, force: true })

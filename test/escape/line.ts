@@ -1,0 +1,148 @@
+/**
+ * Attempts on the line between a container's runner and the claw: what is written to it is for the claw to read.
+ */
+import { assert } from "@effect/vitest"
+import * as Sandbox from "effect-claw/services/Sandbox"
+import * as Effect from "effect/Effect"
+import { type Attempt, group, type Seen } from "./Attempt.ts"
+import { frame, python } from "./scripts.ts"
+
+/** Frames on the runner's own line, from a session's first command. */
+const forge = (...frames: ReadonlyArray<string>) => `printf '${frames.join("")}' > /proc/1/fd/1; sleep 0.3; echo after`
+
+const whole = ({ code, droppedBytes, lost }: Seen) => {
+  if (lost !== undefined) return
+  assert.isTrue(Number.isInteger(code), `the exit code ${code} is a number`)
+  assert.isTrue(Number.isInteger(droppedBytes) && droppedBytes >= 0, `${droppedBytes} dropped bytes are a number`)
+}
+
+const alone = {}
+
+export const line: ReadonlyArray<Attempt> = group("The runner's line", [
+  { name: "a forged end", alone, container: forge(frame(3, 1, "0 0")), holds: whole },
+  { name: "a forged end with a code that is none", alone, container: forge(frame(3, 1, "nonsense")), holds: whole },
+  {
+    name: "a forged end with numbers beyond numbers",
+    alone,
+    container: forge(frame(3, 1, "1e999 -1e999")),
+    holds: whole
+  },
+  { name: "a forged end of an unknown kind", alone, container: forge(frame(99, 1, "x")), holds: whole },
+  {
+    name: "a forged failure to start",
+    alone,
+    container: forge(frame(4, 1, "no process could be started")),
+    holds: whole
+  },
+  {
+    name: "forged output of another command",
+    alone,
+    container: forge(frame(1, 2, "evil"), frame(1, 4294967295, "evil"), frame(2, 0, "evil")),
+    holds: whole
+  },
+  {
+    name: "forged output beyond the limit",
+    alone,
+    container: python(
+      "f = os.open('/proc/1/fd/1', os.O_WRONLY)\nfor _ in range(200): os.write(f, struct.pack('>IBI', 65536, 1, 1) + b'x' * 65536)"
+    ),
+    holds: ({ stdout }) => assert.isAtMost(stdout.length, 1024 * 1024),
+    deadline: "5 seconds"
+  },
+  {
+    name: "a frame that says it is larger than any",
+    alone,
+    container: forge(frame(1, 1, "", 0xffffffff)),
+    holds: ({ lost }) => assert.include(lost, "tampered")
+  },
+  { name: "a frame that never ends", alone, container: forge(frame(1, 1, "x", 1024 * 1024)), deadline: "2 seconds" },
+  {
+    name: "frames of nothing, without end",
+    alone,
+    container: python(
+      "f = os.open('/proc/1/fd/1', os.O_WRONLY)\nx = struct.pack('>IBI', 0, 1, 7) * 7000\nwhile True: os.write(f, x)"
+    ),
+    deadline: "4 seconds"
+  },
+  {
+    name: "large frames of nobody's, without end",
+    alone,
+    container: python(
+      "f = os.open('/proc/1/fd/1', os.O_WRONLY)\nx = struct.pack('>IBI', 1 << 20, 1, 7) + b'x' * (1 << 20)\nwhile True: os.write(f, x)"
+    ),
+    deadline: "4 seconds"
+  },
+  {
+    name: "a large frame byte by byte",
+    alone,
+    container: python(
+      "f = os.open('/proc/1/fd/1', os.O_WRONLY)\nwhile True:\n    os.write(f, struct.pack('>IBI', 1 << 20, 1, 7))\n    for _ in range(1 << 20): os.write(f, b'x')"
+    ),
+    deadline: "4 seconds"
+  },
+  {
+    name: "garbage without end",
+    alone,
+    act: {
+      in: ["container"],
+      by: ({ open }) =>
+        Effect.scoped(
+          Effect.gen(function* () {
+            const { session } = yield* open()
+            const script = python("f = os.open('/proc/1/fd/1', os.O_WRONLY)\nwhile True: os.write(f, b'\\xff' * 65536)")
+            const error = yield* Effect.flip(Sandbox.run(session, { run: script }))
+            // A session that is lost is open until its scope is closed, which may be a while: its line is read no more.
+            yield* Effect.sleep("4 seconds")
+            return error instanceof Sandbox.SandboxError ? error.message : "it went on"
+          })
+        )
+    }
+  },
+  {
+    name: "random bytes",
+    alone,
+    container: "head -c 100000 /dev/urandom > /proc/1/fd/1; sleep 1",
+    deadline: "3 seconds"
+  },
+  {
+    name: "garbage in the engine's own log",
+    alone,
+    container: "timeout 2 yes > /proc/1/fd/2; head -c 50000000 /dev/zero > /proc/1/fd/2; echo done",
+    deadline: "10 seconds"
+  },
+  {
+    name: "a frame to oneself",
+    alone,
+    container: `printf '${frame(1, 9, "/\x00100\x002\x00touch\x00/x")}' > /proc/1/fd/0; sleep 0.2; ls /x`,
+    deadline: "3 seconds"
+  },
+  {
+    name: "the claw's words, taken off the line",
+    act: {
+      in: ["container"],
+      by: ({ open }) =>
+        Effect.scoped(
+          Effect.gen(function* () {
+            const { session } = yield* open()
+            yield* Sandbox.run(session, { run: "setsid cat /proc/1/fd/0 > /tmp/taken 2>/dev/null &" })
+            return yield* Sandbox.run(session, { run: "cat /tmp/taken", deadline: "2 seconds" }).pipe(
+              Effect.map(({ stdout }) => `a command goes on: ${stdout.length} bytes`),
+              Effect.catch((error) => Effect.succeed(error.message))
+            )
+          })
+        )
+    }
+  },
+  {
+    name: "the line, held full",
+    alone,
+    container: "kill -STOP 1; exec 3</proc/1/fd/0; sleep 100",
+    deadline: "2 seconds"
+  },
+  {
+    name: "a flood of signals to the runner",
+    alone,
+    container: python("end = time.time() + 2\nwhile time.time() < end: os.kill(1, signal.SIGCHLD)\nprint('nothing')"),
+    deadline: "5 seconds"
+  }
+])
