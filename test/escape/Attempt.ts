@@ -64,6 +64,8 @@ export interface Attempt {
   readonly deadline?: Duration.Input
   /** Tried on the host itself too, where it must reach a canary; else nothing is shown by its failure inside. */
   readonly onHost?: boolean
+  /** Where it gets through as things are, and what happens. Its test expects the failure, and fails when it is mended. */
+  readonly open?: Partial<Readonly<Record<Kind, string>>>
   /** What must be so besides the canaries. */
   readonly holds?: (seen: Seen, stage: Stage) => void
 }

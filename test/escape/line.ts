@@ -4,8 +4,17 @@
 import { assert } from "@effect/vitest"
 import * as Sandbox from "effect-claw/services/Sandbox"
 import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
+import { monitorEventLoopDelay } from "node:perf_hooks"
 import { type Attempt, group, type Seen } from "./Attempt.ts"
 import { frame, python } from "./scripts.ts"
+
+/** A frame for each command that a session may have by now, its own among them. */
+const forgeAll = (type: number, content: string) =>
+  python(`
+f = os.open('/proc/1/fd/1', os.O_WRONLY)
+for n in range(1, 3000): os.write(f, struct.pack('>IBI', ${content.length}, ${type}, n) + b'${content}')
+time.sleep(0.2)`)
 
 /** Frames on the runner's own line, from a session's first command. */
 const forge = (...frames: ReadonlyArray<string>) => `printf '${frames.join("")}' > /proc/1/fd/1; sleep 0.3; echo after`
@@ -19,21 +28,21 @@ const whole = ({ code, droppedBytes, lost }: Seen) => {
 const alone = {}
 
 export const line: ReadonlyArray<Attempt> = group("The runner's line", [
-  { name: "a forged end", alone, container: forge(frame(3, 1, "0 0")), holds: whole },
-  { name: "a forged end with a code that is none", alone, container: forge(frame(3, 1, "nonsense")), holds: whole },
+  { name: "a forged end", container: forgeAll(3, "0 0"), holds: whole },
+  {
+    name: "a forged end with a code that is none",
+    open: { container: "the exit code is NaN" },
+    container: forgeAll(3, "nonsense"),
+    holds: whole
+  },
   {
     name: "a forged end with numbers beyond numbers",
-    alone,
-    container: forge(frame(3, 1, "1e999 -1e999")),
+    open: { container: "the exit code is Infinity" },
+    container: forgeAll(3, "1e999 -1e999"),
     holds: whole
   },
-  { name: "a forged end of an unknown kind", alone, container: forge(frame(99, 1, "x")), holds: whole },
-  {
-    name: "a forged failure to start",
-    alone,
-    container: forge(frame(4, 1, "no process could be started")),
-    holds: whole
-  },
+  { name: "a forged end of an unknown kind", container: forgeAll(99, "x"), holds: whole },
+  { name: "a forged failure to start", container: forgeAll(4, "no process could be started"), holds: whole },
   {
     name: "forged output of another command",
     alone,
@@ -47,7 +56,7 @@ export const line: ReadonlyArray<Attempt> = group("The runner's line", [
       "f = os.open('/proc/1/fd/1', os.O_WRONLY)\nfor _ in range(200): os.write(f, struct.pack('>IBI', 65536, 1, 1) + b'x' * 65536)"
     ),
     holds: ({ stdout }) => assert.isAtMost(stdout.length, 1024 * 1024),
-    deadline: "5 seconds"
+    deadline: "3 seconds"
   },
   {
     name: "a frame that says it is larger than any",
@@ -62,7 +71,7 @@ export const line: ReadonlyArray<Attempt> = group("The runner's line", [
     container: python(
       "f = os.open('/proc/1/fd/1', os.O_WRONLY)\nx = struct.pack('>IBI', 0, 1, 7) * 7000\nwhile True: os.write(f, x)"
     ),
-    deadline: "4 seconds"
+    deadline: "2 seconds"
   },
   {
     name: "large frames of nobody's, without end",
@@ -70,7 +79,7 @@ export const line: ReadonlyArray<Attempt> = group("The runner's line", [
     container: python(
       "f = os.open('/proc/1/fd/1', os.O_WRONLY)\nx = struct.pack('>IBI', 1 << 20, 1, 7) + b'x' * (1 << 20)\nwhile True: os.write(f, x)"
     ),
-    deadline: "4 seconds"
+    deadline: "2 seconds"
   },
   {
     name: "a large frame byte by byte",
@@ -78,10 +87,11 @@ export const line: ReadonlyArray<Attempt> = group("The runner's line", [
     container: python(
       "f = os.open('/proc/1/fd/1', os.O_WRONLY)\nwhile True:\n    os.write(f, struct.pack('>IBI', 1 << 20, 1, 7))\n    for _ in range(1 << 20): os.write(f, b'x')"
     ),
-    deadline: "4 seconds"
+    deadline: "2 seconds"
   },
   {
     name: "garbage without end",
+    open: { container: "the claw keeps what a lost session writes, and is held up for seconds" },
     alone,
     act: {
       in: ["container"],
@@ -90,10 +100,13 @@ export const line: ReadonlyArray<Attempt> = group("The runner's line", [
           Effect.gen(function* () {
             const { session } = yield* open()
             const script = python("f = os.open('/proc/1/fd/1', os.O_WRONLY)\nwhile True: os.write(f, b'\\xff' * 65536)")
-            const error = yield* Effect.flip(Sandbox.run(session, { run: script }))
+            const ended = yield* Effect.result(Sandbox.run(session, { run: script }))
+            const delay = monitorEventLoopDelay({ resolution: 10 })
+            delay.enable()
             // A session that is lost is open until its scope is closed, which may be a while: its line is read no more.
-            yield* Effect.sleep("4 seconds")
-            return error instanceof Sandbox.SandboxError ? error.message : "it went on"
+            yield* Effect.sleep("5 seconds")
+            assert.isBelow(delay.max / 1e6, 1000, "the claw is held up, in milliseconds")
+            return Result.isFailure(ended) ? ended.failure.message : "it went on"
           })
         )
     }
@@ -107,7 +120,7 @@ export const line: ReadonlyArray<Attempt> = group("The runner's line", [
   {
     name: "garbage in the engine's own log",
     alone,
-    container: "timeout 2 yes > /proc/1/fd/2; head -c 50000000 /dev/zero > /proc/1/fd/2; echo done",
+    container: "timeout 1 yes > /proc/1/fd/2; head -c 50000000 /dev/zero > /proc/1/fd/2; echo done",
     deadline: "10 seconds"
   },
   {
@@ -143,6 +156,6 @@ export const line: ReadonlyArray<Attempt> = group("The runner's line", [
     name: "a flood of signals to the runner",
     alone,
     container: python("end = time.time() + 2\nwhile time.time() < end: os.kill(1, signal.SIGCHLD)\nprint('nothing')"),
-    deadline: "5 seconds"
+    deadline: "3 seconds"
   }
 ])

@@ -45,7 +45,7 @@ const processes = group("Processes without end", [
     alone: { processes: 64 },
     container: ({ mark }) => `f() { exec -a ${mark} sleep 1000 & f | f & }; f; f; sleep 10`,
     virtual: "f() { f | f & }; f; f",
-    deadline: "3 seconds",
+    deadline: "1500 millis",
     holds: (_, { mark }) => assert.isAtMost(processesWith(mark), 64)
   },
   {
@@ -58,7 +58,7 @@ while True:
         if os.fork() == 0: os.setsid(); open('/proc/self/comm', 'w').write('bomb')
     except OSError: time.sleep(0.01)
 # ${mark}`),
-    deadline: "3 seconds"
+    deadline: "1500 millis"
   },
   {
     name: "threads without end",
@@ -80,7 +80,7 @@ while True:
     name: "fifty busy loops",
     alone: {},
     container: "for i in $(seq 50); do (while :; do :; done) & done; sleep 10",
-    deadline: "3 seconds",
+    deadline: "1500 millis",
     holds: timedOut
   },
   { name: "a busy loop", both: "while :; do :; done", deadline: "1 second", holds: timedOut },
@@ -133,7 +133,10 @@ if os.fork() == 0:
     name: "a daemon that holds the output open",
     act: outlives((mark) => `setsid bash -c 'exec -a ${mark} sleep 1000' & sleep 0.1`)
   },
-  { name: "a command that holds its own end up", act: outlives((mark) => `exec -a ${mark} setsid -w sleep 1000`) }
+  {
+    name: "a command that runs when its session closes",
+    act: outlives((mark) => `bash -c 'exec -a ${mark} sleep 1000' & sleep 0.1; disown -a; trap "" TERM HUP`)
+  }
 ])
 
 const memory = group("Memory without end", [
@@ -147,7 +150,6 @@ const memory = group("Memory without end", [
     name: "memory by and by",
     alone: { memory: "64 MiB" },
     container: "python3 -c 'x = []\nwhile True: x.append(bytearray(1024 * 1024))'",
-    virtual: "s=x; while :; do s=$s$s; done",
     deadline: "20 seconds"
   },
   {
@@ -160,8 +162,6 @@ const memory = group("Memory without end", [
     name: "memory as files in /tmp",
     alone: { memory: "64 MiB" },
     container: "dd if=/dev/zero of=/tmp/x bs=1M count=512 2>/dev/null; stat -c %s /tmp/x",
-    virtual:
-      "printf '%1000000s' x > a; for i in 1 2 3 4 5; do cat a a > b; mv b a; done; for i in $(seq 200); do cp a /tmp/f$i || break; done; ls /tmp | wc -l",
     deadline: "20 seconds"
   },
   {
@@ -201,12 +201,12 @@ const disk = group("Disk without end", [
     alone: { memory: "128 MiB" },
     container: 'python3 -c \'\nimport itertools\nfor n in itertools.count(): open(f"/tmp/{n}", "w").close()\'',
     virtual: "for i in {1..90000}; do : > /tmp/$i; done; ls /tmp | wc -l",
-    deadline: "4 seconds"
+    deadline: "2 seconds"
   },
   {
     name: "folders without end in depth",
-    both: "cd /tmp; for i in $(seq 3000); do mkdir d && cd d || break; done; cd /tmp; rm -rf d; true",
-    deadline: "10 seconds"
+    both: "cd /tmp; for i in $(seq 600); do mkdir d && cd d || break; done; cd /tmp; rm -rf d; true",
+    deadline: "3 seconds"
   },
   {
     name: "a file on the root",
@@ -231,11 +231,11 @@ const output = group("Output without end", [
     holds: (seen) => assert.isAtMost(seen.stderr.length, MiB),
     deadline: "20 seconds"
   },
-  { name: "without an end", both: "yes", deadline: "2 seconds" },
+  { name: "without an end", both: "yes", deadline: "1 second" },
   {
     name: "from many at once",
     container: "for i in $(seq 20); do yes & done; yes; wait",
-    deadline: "2 seconds",
+    deadline: "1500 millis",
     alone: {}
   },
   { name: "that is no text", both: "printf '\\xff\\xfe\\x00\\x1b]0;evil\\x07\\x1b[2J\\xed\\xa0\\x80'; printf '\\xc3'" },
@@ -267,7 +267,7 @@ const output = group("Output without end", [
             return yield* session.readFile("/dev/zero").pipe(
               Effect.map((content) => `${content.length} bytes`),
               Effect.timeoutOrElse({
-                duration: "5 seconds",
+                duration: "1500 millis",
                 orElse: () => Effect.succeed("read until it is given up")
               }),
               Effect.catch((error) => Effect.succeed(error.message))
