@@ -17,20 +17,26 @@ export interface Opened {
   readonly workspace: string
 }
 
-/** Where an attempt is made. */
-export interface Stage {
+/** Where a script runs: in a sandbox, or to show that the canaries work, on the host. */
+export interface Place {
   readonly world: World
-  /** Another agent's session, which knows nothing of this. */
+  /** Another agent's place, which knows nothing of this. */
+  readonly neighbour: Pick<Opened, "workspace">
+  /** The place that is attacked from. */
+  readonly own: Pick<Opened, "workspace">
+  /** A word by which the host finds what the attempt started. */
+  readonly mark: string
+}
+
+/** Where an attempt is made. */
+export interface Stage extends Place {
   readonly neighbour: Opened
-  /** The session that is attacked from. */
   readonly own: Opened
   /** Opens one more. */
   readonly open: (
     options?: Sandbox.SandboxOptions,
     workspace?: string
   ) => Effect.Effect<Opened, Sandbox.SandboxError, Scope.Scope>
-  /** A word by which the host finds what the attempt started. */
-  readonly mark: string
 }
 
 /** How a script ended. */
@@ -44,7 +50,7 @@ export interface Seen {
   readonly lost?: string
 }
 
-type Script = string | ((stage: Stage) => string)
+type Script = string | ((place: Place) => string)
 
 /** An attempt. */
 export interface Attempt {
@@ -66,6 +72,8 @@ export interface Attempt {
   readonly onHost?: boolean
   /** Where it gets through as things are, and what happens. Its test expects the failure, and fails when it is mended. */
   readonly open?: Partial<Readonly<Record<Kind, string>>>
+  /** It gets through at times, so that its test expects nothing. */
+  readonly byChance?: boolean
   /** What must be so besides the canaries. */
   readonly holds?: (seen: Seen, stage: Stage) => void
 }
@@ -77,9 +85,9 @@ export const kindsOf = ({ act, both, container, virtual }: Attempt): ReadonlyArr
 }
 
 /** The script of an attempt in a kind of sandbox. */
-export const scriptOf = (attempt: Attempt, kind: Kind, stage: Stage): string => {
+export const scriptOf = (attempt: Attempt, kind: Kind, place: Place): string => {
   const script = (kind === "container" ? attempt.container : attempt.virtual) ?? attempt.both ?? ""
-  return typeof script === "string" ? script : script(stage)
+  return typeof script === "string" ? script : script(place)
 }
 
 /** Attempts of one group. */

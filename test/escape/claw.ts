@@ -9,10 +9,10 @@ import { readdirSync } from "node:fs"
 import { readFile } from "node:fs/promises"
 import { join } from "node:path"
 
-const [folder = "", script = ""] = process.argv.slice(2)
+const [folder = "", script = "", seconds = ""] = process.argv.slice(2)
 
 const said = (session: Sandbox.SandboxSession, run: string) =>
-  Sandbox.run(session, { run, deadline: "2 seconds" }).pipe(
+  Sandbox.run(session, { run, deadline: Number(seconds) * 1000 }).pipe(
     Effect.map(({ code, stderr, stdout, timedOut }) => {
       const last = (stderr === "" ? stdout : stderr).trim().split("\n").at(-1)
       return timedOut ? "killed at its deadline" : (last ?? `code ${code}`)
@@ -27,6 +27,7 @@ const program = Effect.gen(function* () {
   yield* said(other, "true")
   const report = {
     outcome: yield* said(attacked, script),
+    next: yield* said(attacked, "echo on"),
     own: yield* said(attacked, "echo on"),
     other: yield* said(other, "echo on"),
     files: (yield* Effect.promise(() => readFile("/proc/version"))).length > 0 && readdirSync(folder).length > 0,

@@ -67,7 +67,8 @@ const names = group("Hostile names", [
       by: ({ own: { session } }) =>
         Effect.forEach(["/dev/stdin", "/dev/fd/0", "/dev/stdout", "/proc/self/fd/1", "/dev/tty"], (name) =>
           session.readFile(name).pipe(
-            Effect.map(text),
+            Effect.timeoutOption("500 millis"),
+            Effect.map((read) => (read._tag === "Some" ? text(read.value) : "given up")),
             Effect.catch((error) => Effect.succeed(error.message))
           )
         ).pipe(Effect.map((all) => all.join("\n")))
@@ -214,12 +215,12 @@ const repository = group("A hostile workspace", [
 
 /** Swaps a folder and a link to the outside as fast as it can; from inside, or by somebody on the host. */
 const swapInside = (outside: string) =>
-  `ln -s ${outside} link; ${tried(`(lambda: [libc.renameat2(-100, b'd', -100, b'link', 2) for _ in iter(int, 1)])()`)}`
+  `ln -s ${outside} link; renice 19 $$ > /dev/null; ${tried(`(lambda: [libc.renameat2(-100, b'd', -100, b'link', 2) for _ in iter(int, 1)])()`)}`
 const swapper = `$number = \`uname -m\` =~ /x86/ ? 316 : 276; syscall($number, -100, "d", -100, "link", 2) while 1`
 
 const race = (operations: number, by: "inside" | "host") => (stage: Stage) =>
   Effect.gen(function* () {
-    const { session, workspace }: Opened = yield* stage.open()
+    const { session, workspace }: Opened = yield* stage.open({ cpus: 2 })
     const outside = openFolder("claw-raced-")
     yield* Effect.addFinalizer(() => Effect.sync(() => rmSync(outside, { recursive: true })))
     for (const folder of [outside, join(workspace, "d")]) {
@@ -249,7 +250,7 @@ const race = (operations: number, by: "inside" | "host") => (stage: Stage) =>
           ),
           Effect.tap((got) => Effect.sync(() => (came[got] = (came[got] ?? 0) + 1)))
         ),
-      { concurrency: 8, discard: true }
+      { concurrency: 16, discard: true }
     )
     assert.hasAnyKeys(came, ["mine"], "the race is run")
     assert.hasAnyKeys(came, ["refused"], "the race is run")
@@ -258,14 +259,18 @@ const race = (operations: number, by: "inside" | "host") => (stage: Stage) =>
     return "never won"
   }).pipe(Effect.scoped)
 
+/** Where each costs some processes there are fewer of them, unless more are asked for. */
+const inContainer = Number(process.env["ESCAPE_RACES"] ?? 500)
+
 const races = group("Races", [
   {
-    name: "a link and a folder swapped inside, ten thousand times read and written",
-    act: { in: ["container"], by: race(10_000, "inside") }
+    name: "a link and a folder swapped inside, read and written all the while",
+    act: { in: ["container"], by: race(inContainer, "inside") }
   },
   {
-    name: "a link and a folder swapped by the host, ten thousand times read and written",
-    open: { "virtual shell": "a few reads, and a write, land outside" },
+    name: "a link and a folder swapped by the host, read and written all the while",
+    open: { "virtual shell": "reads and writes land outside" },
+    byChance: true,
     act: { in: ["virtual shell"], by: race(10_000, "host") }
   }
 ])

@@ -75,7 +75,10 @@ export const write = (attempts: ReadonlyArray<Attempt>): void => {
         ...kinds.map((kind) => {
           if (!kindsOf(attempt).includes(kind)) return untried
           const gap = attempt.open?.[kind]
-          const outcome = gap === undefined ? outcomes.get(key(attempt, kind)) : `**gets through**: ${gap}`
+          const outcome =
+            gap === undefined
+              ? outcomes.get(key(attempt, kind))
+              : `**gets through${attempt.byChance === true ? " at times" : ""}**: ${gap}`
           if (outcome === undefined) throw new Error(`there is no outcome of ${key(attempt, kind)}`)
           return outcome
         })
@@ -84,6 +87,7 @@ export const write = (attempts: ReadonlyArray<Attempt>): void => {
   })
   const before = readFileSync(page, "utf8").split(heading)[0]?.trimEnd() ?? ""
   const introduction = `\`test/escape\` makes ${count} attempts from inside, and judges each by canaries outside: host files, listeners,
-another session, the host's processes. What an attempt met is in the words of the machine that this was written on.`
+another session, the host's processes. What an attempt met is in the words of the machine that this was written on; what
+gets through is known, and to be mended.`
   writeFileSync(page, `${before}\n${heading}\n${introduction}\n\n${groups.join("\n\n")}\n`)
 }
