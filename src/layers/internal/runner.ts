@@ -81,7 +81,9 @@ export const makeSession = Effect.fnUntraced(function* (
       return
     }
     running.delete(number)
-    const [code = 126, droppedBytes = 0] = type === 3 ? content.toString("latin1").split(" ").map(Number) : []
+    // Whoever took the runner over may say anything.
+    const [code = 126, droppedBytes = 0] =
+      type === 3 ? (/^(\d{1,3}) (\d{1,15})$/.exec(content.toString("latin1"))?.slice(1).map(Number) ?? []) : []
     if (type === 4) Queue.offerUnsafe(command.stderr, Uint8Array.from(content))
     Queue.endUnsafe(command.stdout)
     Queue.endUnsafe(command.stderr)
@@ -92,6 +94,7 @@ export const makeSession = Effect.fnUntraced(function* (
   }
 
   transport.listen((bytes) => {
+    if (lost !== undefined) return
     received = received.length === 0 ? bytes : Buffer.concat([received, bytes])
     while (received.length >= header) {
       const length = received.readUInt32BE(0)
