@@ -162,7 +162,7 @@ const make = Effect.fnUntraced(function* (attempt: Attempt, kind: Kind) {
     emptied(own.workspace)
     if (seen.lost !== undefined) yield* giveUp
   }
-  Table.tell(attempt, kind, seen, world)
+  Table.tell(attempt, kind, seen)
 })
 
 const suite = (kind: Kind, sandbox: Layer.Layer<Sandbox.Sandbox>) =>

@@ -216,7 +216,8 @@ const repository = group("A hostile workspace", [
 /** Swaps a folder and a link to the outside as fast as it can; from inside, or by somebody on the host. */
 const swapInside = (outside: string) =>
   `ln -s ${outside} link; renice 19 $$ > /dev/null; ${tried(`(lambda: [libc.renameat2(-100, b'd', -100, b'link', 2) for _ in iter(int, 1)])()`)}`
-const swapper = `$number = \`uname -m\` =~ /x86/ ? 316 : 276; syscall($number, -100, "d", -100, "link", 2) while 1`
+const swapper =
+  '($d, $link, $machine) = ("d", "link", `uname -m`); $call = $machine =~ /x86/ ? 316 : 276; syscall($call, -100, $d, -100, $link, 2) while 1'
 
 const race = (operations: number, by: "inside" | "host") => (stage: Stage) =>
   Effect.gen(function* () {
@@ -270,7 +271,6 @@ const races = group("Races", [
   {
     name: "a link and a folder swapped by the host, read and written all the while",
     open: { "virtual shell": "reads and writes land outside" },
-    byChance: true,
     act: { in: ["virtual shell"], by: race(10_000, "host") }
   }
 ])

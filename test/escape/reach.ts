@@ -59,7 +59,7 @@ const files = group("Files of the host", [
   },
   {
     name: "a search of everything",
-    both: "grep -rs canary- / --include='secret.txt' --include='own.txt'",
+    both: "grep -r canary- /tmp /home /mnt /var /etc /root /srv /opt /media",
     deadline: "5 seconds"
   },
   { name: "an include by the shell", both: ({ world }) => `source ${world.secret}; . ${world.secret}`, onHost: true },
@@ -84,7 +84,7 @@ const files = group("Files of the host", [
       by: ({ own, world }) =>
         Effect.sync(() => symlinkSync(world.secret, join(own.workspace, "made"))).pipe(
           Effect.andThen(
-            Sandbox.run(own.session, { run: "cat made; cp made copy; cat copy; cat < made; head made; ls -lL made" })
+            Sandbox.run(own.session, { run: "cat made; cp made copy; cat copy; cat < made; head made; stat made" })
           ),
           Effect.map(({ stderr, stdout }) => `${stdout}${stderr}`.trim().split("\n").at(-1)?.split(": ").at(-1) ?? "")
         )
@@ -98,7 +98,7 @@ const files = group("Files of the host", [
         Effect.sync(() => symlinkSync(world.folder, join(own.workspace, "dir"))).pipe(
           Effect.andThen(
             Sandbox.run(own.session, {
-              run: "cat dir/secret.txt; cd dir && cat secret.txt; find dir/ -name '*.txt' -exec cat {} +; tar cf - dir/"
+              run: "cat dir/secret.txt; cd dir && cat secret.txt; find dir/ -name '*.txt' -exec cat {} +; tar cf - dir/ | tar tf -"
             })
           ),
           Effect.map(({ stderr, stdout }) => `${stdout}${stderr.trim().split("\n").at(-1)?.split(": ").at(-1) ?? ""}`)

@@ -96,7 +96,7 @@ const names = group("Names that mean something to JavaScript", [
   {
     name: "awk's arrays",
     virtual:
-      'awk \'BEGIN { a["__proto__"] = 1; a["constructor"]["prototype"] = 2; a["__proto__","polluted"] = 3; for (k in a) print k; print ENVIRON["__proto__"], ENVIRON["constructor"], b["toString"], b["polluted"]; constructor = 1; __proto__ = 2; print constructor, __proto__ }\'; awk -v __proto__=1 -v constructor=2 \'BEGIN { print __proto__ }\'',
+      'awk \'BEGIN { a["__proto__"] = 1; a["__proto__","polluted"] = 3; for (k in a) print k; print ENVIRON["__proto__"], ENVIRON["constructor"], b["toString"], b["polluted"]; constructor = 1; __proto__ = 2; print constructor, __proto__ }\'; awk -v __proto__=1 -v constructor=2 \'BEGIN { print __proto__ }\'',
     holds: saysNot(/native code|node_modules|node:internal/)
   },
   {
@@ -141,7 +141,7 @@ const code = group("Code in the claw's process", [
   {
     name: "awk's commands",
     virtual: ({ world }) =>
-      `awk 'BEGIN { system("cat ${world.secret}"); "cat ${world.secret}" | getline x; print x; while ((getline l < "${world.secret}") > 0) print l; print "x" > "${world.outside}/awk"; print "x" | "cat > ${world.outside}/pipe" }'`
+      `awk 'BEGIN { system("cat ${world.secret}") }'; awk 'BEGIN { "cat ${world.secret}" | getline x; print x }'; awk 'BEGIN { while ((getline l < "${world.secret}") > 0) print l }'; awk 'BEGIN { print "x" > "${world.outside}/awk" }'; awk 'BEGIN { print "x" | "cat > ${world.outside}/pipe" }'; awk -f ${world.secret}; awk '{ print }' ${world.secret}`
   },
   {
     name: "sed's files and commands",
@@ -228,6 +228,7 @@ const bombs = group("Expansions without end", [
   {
     name: "an array without end",
     open: { "virtual shell": "the next command fails too" },
+    byChance: true,
     act: inItsOwnClaw("s=$(printf '%1000000s' x); i=0; while :; do a[$i]=$s$s$s$s$s$s$i; i=$((i+1)); done", {
       next: true
     })

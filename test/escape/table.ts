@@ -4,7 +4,6 @@
 import { readFileSync, writeFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { type Attempt, type Kind, kinds, kindsOf, type Seen } from "./Attempt.ts"
-import type { World } from "./World.ts"
 
 const page = fileURLToPath(new URL("../../docs/isolation.md", import.meta.url))
 const heading = "\n## What was tried\n"
@@ -13,28 +12,24 @@ const untried = "—"
 const outcomes = new Map<string, string>()
 const key = (attempt: Attempt, kind: Kind) => `${attempt.group}/${attempt.name}/${kind}`
 
-/** A line's complaint: what stands after who complains and of what. */
-const complaint = (line: string) => line.slice(line.lastIndexOf(": ") + 1).trim()
+/** What kernels and shells say when they refuse. */
+const refusals =
+  /no such file or directory|no such (?:device|process)[a-z ]*|operation not permitted|permission denied|read-only file system|connection (?:refused|timed out)|network is unreachable|couldn't connect to server|could not resolve host|command not found|command not available|cannot allocate memory|resource temporarily unavailable|cross-device link[a-z ]*|function not implemented|must be superuser[a-z ]*|hard link not allowed[a-z ]*|leads out of the workspace|resolves outside sandbox|unsafe symlink target|not supported in sandboxed environment|unable to open database|[a-z ]*(?:limit|depth|width)[a-z ]*exceeded|not a valid identifier|file name too long|name too long|authentication failure/gi
 
 /** What happened, in a few words. */
 const words = (seen: Seen): string => {
-  const last = (text: string) => text.trim().split("\n").at(-1)?.trim() ?? ""
   if (seen.lost !== undefined) return seen.lost
   if (seen.timedOut) return "killed at its deadline"
   if (seen.code === 137) return "killed"
-  const said = last(seen.stdout)
-  return (said === "" ? complaint(last(seen.stderr)) : said) || "nothing"
+  const refusal = `${seen.stdout}\n${seen.stderr}`.match(refusals)?.at(-1)
+  const last = seen.stdout.trim().split("\n").at(-1) ?? ""
+  return refusal ?? (/^[a-z0-9][a-z0-9,:'-]*(?: [a-z0-9,:'()-]+)+$/i.test(last) ? last : "without effect outside")
 }
 
-/** Keeps an outcome for the table, without what is of one machine or would break a row. */
-export const tell = (attempt: Attempt, kind: Kind, seen: Seen, world: World): void => {
-  const text = words(seen)
-    .replaceAll(world.folder, "…")
-    .replace(/\/tmp\/claw-[\w-]+/g, "…")
-    .replace(/[^\p{L}\p{N} .,:;()'/=+…-]/gu, "")
-    .slice(0, 60)
-    .trim()
-  outcomes.set(key(attempt, kind), text.charAt(0).toLowerCase() + text.slice(1))
+/** Keeps an outcome for the table. */
+export const tell = (attempt: Attempt, kind: Kind, seen: Seen): void => {
+  const text = words(seen).trim().replace(/\s+/g, " ").toLowerCase().slice(0, 60)
+  outcomes.set(key(attempt, kind), text)
 }
 
 type Names = Readonly<Record<string, ReadonlyArray<Kind>>>
