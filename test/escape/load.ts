@@ -220,14 +220,14 @@ const output = group("Output without end", [
   {
     name: "on stdout",
     container: "head -c 300000000 /dev/zero",
-    virtual: "for i in 1 2 3 4 5 6 7 8; do seq 1 900000; done",
+    virtual: "seq 1 900000; seq 1 900000",
     holds: (seen) => assert.isAtMost(seen.stdout.length, MiB),
     deadline: "20 seconds"
   },
   {
     name: "on stderr",
     container: "head -c 300000000 /dev/zero >&2",
-    virtual: "for i in 1 2 3 4 5 6 7 8; do seq 1 900000; done >&2",
+    virtual: "seq 1 900000; seq 1 900000 >&2",
     holds: (seen) => assert.isAtMost(seen.stderr.length, MiB),
     deadline: "20 seconds"
   },

@@ -223,6 +223,7 @@ const bombs = group("Expansions without end", [
   {
     name: "a string that doubles",
     open: { "virtual shell": "the claw's process is aborted" },
+    byChance: true,
     act: inItsOwnClaw("s=x; while :; do s=$s$s; done", { seconds: 20 })
   },
   {
@@ -282,6 +283,7 @@ const bombs = group("Expansions without end", [
   {
     name: "an array of jq without end",
     open: { "virtual shell": "the claw's process is aborted" },
+    byChance: true,
     act: inItsOwnClaw("jq -n '[limit(1e8; repeat(1))] | length'", { seconds: 20 })
   },
   {

@@ -21,8 +21,10 @@ const words = (seen: Seen): string => {
   if (seen.lost !== undefined) return seen.lost
   if (seen.timedOut) return "killed at its deadline"
   if (seen.code === 137) return "killed"
-  const refusal = `${seen.stdout}\n${seen.stderr}`.match(refusals)?.at(-1)
-  const last = seen.stdout.trim().split("\n").at(-1) ?? ""
+  // The end of it: some attempts print without one, and patterns take their time over that.
+  const [stdout, stderr] = [seen.stdout.slice(-2000), seen.stderr.slice(-2000)]
+  const refusal = `${stdout}\n${stderr}`.match(refusals)?.at(-1)
+  const last = stdout.trim().split("\n").at(-1) ?? ""
   return refusal ?? (/^[a-z0-9][a-z0-9,:'-]*(?: [a-z0-9,:'()-]+)+$/i.test(last) ? last : "without effect outside")
 }
 
