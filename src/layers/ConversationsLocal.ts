@@ -10,7 +10,7 @@ import * as Option from "effect/Option"
 import * as Semaphore from "effect/Semaphore"
 import { Conversations } from "../services/Conversations.ts"
 import * as Actors from "../services/internal/Actors.ts"
-import { Journal, type JournalError, patience } from "../services/Journal.ts"
+import { Journal, type JournalError, patiently } from "../services/Journal.ts"
 import { type ConversationId, isChild } from "../services/Message.ts"
 
 /** How many conversations work at once. */
@@ -47,8 +47,7 @@ export const layer = (options: Options = {}): Layer.Layer<Conversations, never, 
         )
         // A parent that waits for its children holds a permit; were children to ask for one too, they could wait forever.
         return (isChild(conversation) ? work : permits.withPermit(work)).pipe(
-          Effect.tapError((error) => Effect.logError(error.message)),
-          Effect.retry(patience),
+          patiently,
           Effect.catchCauseIf(
             (cause) => cause.reasons.some((reason) => reason._tag === "Die"),
             (cause) => Effect.logError(`conversation ${conversation} is defect`, cause)
@@ -80,9 +79,8 @@ export const layer = (options: Options = {}): Layer.Layer<Conversations, never, 
           const { conversation, mode } = delivery
           const isNew = yield* journal.accept(delivery)
           if (isNew && mode === "interrupt" && !closing) {
-            const supersede = journal
-              .record({ conversation, events: [], ending: { _tag: "Superseded" } })
-              .pipe(Effect.retry(patience), Effect.ignore)
+            const ending = { _tag: "Superseded" } as const
+            const supersede = Effect.ignore(patiently(journal.record({ conversation, events: [], ending })))
             // The input is there; whoever delivers it does not wait for what the turn does at its end.
             yield* actors
               .stop(conversation, (wasWorking) => (wasWorking ? supersede : Effect.void))

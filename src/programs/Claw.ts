@@ -22,7 +22,7 @@ import { type Channel, type ChannelError, Channels, type InboundDelivery } from 
 import { Conversations } from "../services/Conversations.ts"
 import * as Gate from "../services/Gate.ts"
 import { make as makeHomeZone, type TimeZoneInvalid } from "../services/HomeZone.ts"
-import { Journal, type JournalError, patience } from "../services/Journal.ts"
+import { Journal, type JournalError, patiently } from "../services/Journal.ts"
 import { Ledger, type LedgerError } from "../services/Ledger.ts"
 import {
   type AgentName,
@@ -217,8 +217,7 @@ const make = Effect.fnUntraced(function* <Agents extends ReadonlyArray<Agent.Any
   /** Acknowledged is only what is stored: while the store fails, the message waits, and so do those behind it. */
   const take = ({ ack, message }: InboundDelivery) =>
     Effect.flatMap(channels.get(message.channel), (channel) => receive(message, channel)).pipe(
-      Effect.tapError((error) => Effect.logError(error.message)),
-      Effect.retry(patience),
+      patiently,
       Effect.catch((error) => Effect.logError(`a message cannot be taken and is left out: ${error.message}`)),
       // What is stored has arrived, whatever the platform makes of it: one that does not answer holds up no other.
       Effect.andThen(Effect.timeoutOption(ack, "10 seconds")),

@@ -20,15 +20,15 @@ import { Channels } from "./Channel.ts"
 import * as Compaction from "./Compaction.ts"
 import { HomeZone } from "./HomeZone.ts"
 import * as ModelCall from "./internal/ModelCall.ts"
-import { Journal, JournalError, patience } from "./Journal.ts"
-import { Ledger, type LedgerError } from "./Ledger.ts"
+import { booksFailed, boundOf, exhausted } from "./internal/OutOfBounds.ts"
+import { Journal, type JournalError, patiently } from "./Journal.ts"
+import { Ledger } from "./Ledger.ts"
 import { type AgentName, channelOf, type ConversationId, isChild, OutputId } from "./Message.ts"
 import { ModelInfo } from "./ModelInfo.ts"
 import { Outbox } from "./Outbox.ts"
 import * as PromptSize from "./PromptSize.ts"
 import * as Reply from "./Reply.ts"
 import * as Rights from "./Rights.ts"
-import { StoreFailed } from "./StoreFailed.ts"
 import { ToolGuard } from "./ToolGuard.ts"
 import * as Transcript from "./Transcript.ts"
 import * as Turn from "./Turn.ts"
@@ -140,12 +140,9 @@ export const layer = (
                 text: piece
               }))
           // What was paid for is not thrown away: a store that fails is waited for.
-          const ended = yield* journal
-            .atomically(Effect.andThen(booking, journal.record({ conversation, events, outputs: said, ending })))
-            .pipe(
-              Effect.tapError((error) => Effect.logError(error.message)),
-              Effect.retry(patience)
-            )
+          const ended = yield* patiently(
+            journal.atomically(Effect.andThen(booking, journal.record({ conversation, events, outputs: said, ending })))
+          )
           outputs.push(...said.map(({ id }) => id))
           if (outputs.length > 0) yield* outbox.flush(conversation)
           if (!ended || ending === undefined) return false
@@ -391,43 +388,6 @@ const noAnswer: ModelCall.Answer = { content: [], usage: ModelCall.unknownUsage,
 
 /** A prompt that is shorter than this, in tokens, is not refused for its length. */
 const worthHalving = 4000
-
-type Bound = Extract<Turn.Ending, { _tag: "Exhausted" }>["bound"]
-
-/** A bound is reached: how the turn ends, and what the chat is told. */
-interface OutOfBounds {
-  readonly _tag: "OutOfBounds"
-  readonly ending: Turn.Ending
-  readonly text: string
-}
-
-const outOfBounds = (bound: Bound, text: string): OutOfBounds => ({
-  _tag: "OutOfBounds",
-  ending: { _tag: "Exhausted", bound },
-  text
-})
-
-const exhausted = (bound: Bound, most?: string): OutOfBounds => {
-  const why =
-    most === undefined
-      ? ", because I was going in circles: the same call with the same result again and again"
-      : ` after ${most}${bound === "time" ? "" : ` ${bound}`} without coming to an end`
-  return outOfBounds(bound, `I stopped${why}. Write "go on" and I will.`)
-}
-
-const booksFailed = ({ message, reason }: LedgerError) =>
-  new JournalError({
-    operation: "book",
-    reason: reason._tag === "StoreFailed" ? reason : new StoreFailed({ detail: message, cause: reason })
-  })
-
-/** What does not fit the budget is refused; books that cannot be kept are a failing store. */
-const boundOf = (error: LedgerError): OutOfBounds | JournalError => {
-  const { reason } = error
-  if (reason._tag === "StoreFailed") return booksFailed(error)
-  const bound = reason.period === "day" ? "budget" : reason.budget.endsWith("tokens") ? "tokens" : "money"
-  return outOfBounds(bound, `I stopped: ${error.message}.`)
-}
 
 const systemPrompt = ({ instructions, name, team }: AnyAgent): string =>
   [

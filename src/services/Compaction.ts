@@ -7,9 +7,8 @@
  */
 import * as Prompt from "effect/ai/Prompt"
 import { textOf } from "./Message.ts"
-import { escape } from "./PromptBorder.ts"
-import { clip } from "./PromptSize.ts"
-import * as PromptSize from "./PromptSize.ts"
+import { escape, fromClaw } from "./PromptBorder.ts"
+import { clip, tokensOf, trim } from "./PromptSize.ts"
 import * as Transcript from "./Transcript.ts"
 import { type Entry, type Event, toolCalls } from "./Turn.ts"
 
@@ -47,12 +46,12 @@ export const due = (options: Transcript.Options): Compaction | undefined => {
     asked > entries.findLastIndex(({ event }) => event._tag === "Compacted") && entries.slice(0, asked).some(isRequest)
 
   const pieces = Transcript.pieces(entries, from, clock)
-  const head = PromptSize.tokensOf(Transcript.opening(system, summary))
+  const head = tokensOf(Transcript.opening(system, summary))
   /** Tokens of all from an index on, for each index, when what stands before `before` is trimmed. */
   const tokensFrom = (before: number): ReadonlyArray<number> => {
     const tokens = Array.from({ length: entries.length + 1 }, () => 0)
     for (const { index, messages } of pieces) {
-      tokens[index] = PromptSize.tokensOf(index < before ? messages.map(PromptSize.trim()) : messages)
+      tokens[index] = tokensOf(index < before ? messages.map(trim()) : messages)
     }
     for (let index = entries.length - 1; index >= 0; index--) {
       tokens[index] = (tokens[index] ?? 0) + (tokens[index + 1] ?? 0)
@@ -165,7 +164,7 @@ const instruction =
 export const request = (compaction: Compaction, { budget = 100_000, clock }: Transcript.Options): Prompt.Prompt =>
   Prompt.fromMessages([
     Prompt.systemMessage({ content: instruction }),
-    Transcript.outside("transcript", tellAll(compaction, clock, budget * 3 - 1500))
+    fromClaw("transcript", tellAll(compaction, clock, budget * 3 - 1500))
   ])
 
 /** The entry with its summary: the model's, or a digest where it has none. An eighth of the budget, at most. */

@@ -7,7 +7,7 @@
  */
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
@@ -84,10 +84,19 @@ export interface Record {
 }
 
 /** Delays for asking a store again that did not answer: growing to ten seconds. What can never be stored is given up. */
-export const patience = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("10 seconds")]).pipe(
+const patience = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("10 seconds")]).pipe(
   Schedule.setInputType<{ readonly reason: { readonly _tag: string } }>(),
   Schedule.while(({ input }) => input.reason._tag === "StoreFailed")
 )
+
+/** Waits for a store that fails, telling each failure. */
+export const patiently = <A, E extends { readonly message: string; readonly reason: { readonly _tag: string } }, R>(
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  effect.pipe(
+    Effect.tapError((error) => Effect.logError(error.message)),
+    Effect.retry(patience)
+  )
 
 /** The durable record of conversations. */
 export class Journal extends Context.Service<

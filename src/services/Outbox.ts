@@ -11,7 +11,7 @@ import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import { type Channel, type ChannelError, Channels } from "./Channel.ts"
 import * as Actors from "./internal/Actors.ts"
-import { Journal, type JournalError, patience, type PendingOutput } from "./Journal.ts"
+import { Journal, type JournalError, patiently, type PendingOutput } from "./Journal.ts"
 import { channelOf, chatOf, type ConversationId } from "./Message.ts"
 
 /** Sends what is recorded. */
@@ -74,7 +74,7 @@ export const layer: Layer.Layer<Outbox, JournalError, Journal | Channels> = Laye
           Effect.flatMap((refusal) => {
             const settle = refusal === undefined ? journal.settle(output.id, "sent") : refuse(output, refusal)
             return Effect.catch(settle, (error) =>
-              restore(Effect.andThen(Effect.logError(error.message), Effect.retry(settle, patience)))
+              restore(Effect.andThen(Effect.logError(error.message), patiently(settle)))
             )
           })
         )
@@ -82,12 +82,13 @@ export const layer: Layer.Layer<Outbox, JournalError, Journal | Channels> = Laye
     )
 
     const sendAll = (conversation: ConversationId) => (channel: Channel) =>
-      journal.outbox(conversation).pipe(
-        Effect.flatMap(Effect.forEach((output) => deliver(channel, output), { discard: true })),
-        Effect.tapError((error) => Effect.logError(error.message)),
-        Effect.retry(patience),
-        Effect.ignore
-      )
+      journal
+        .outbox(conversation)
+        .pipe(
+          Effect.flatMap(Effect.forEach((output) => deliver(channel, output), { discard: true })),
+          patiently,
+          Effect.ignore
+        )
 
     const senders = yield* Actors.make((conversation: ConversationId) =>
       channels.get(channelOf(conversation)).pipe(

@@ -4,6 +4,7 @@
  * Inside the wrapper nothing can close it or pass for a control token of a model: markup is escaped, and the bars of
  * `<|…|>` tokens, plain or fullwidth, are taken apart.
  */
+import * as Prompt from "effect/ai/Prompt"
 
 /** Escapes what could end a wrapper or an attribute. */
 export const escape = (value: string): string =>
@@ -22,6 +23,10 @@ export const unescape = (value: string): string =>
     .replace(/&gt;/g, ">")
     .replace(/&lt;/g, "<")
     .replace(/&amp;/g, "&")
+
+/** What the claw itself tells a model. */
+export const fromClaw = (tag: "notice" | "summary" | "transcript", told: string): Prompt.UserMessage =>
+  Prompt.userMessage({ content: [Prompt.textPart({ text: wrap(tag, {}, told) })] })
 
 /** `<tag name="value">text</tag>`. Attributes without a value are left out. */
 export const wrap = (

@@ -4,7 +4,7 @@
  * Pure. What is cut says so, a wrapper that is cut is closed, and calls keep their results.
  */
 import * as Prompt from "effect/ai/Prompt"
-import { wrap } from "./PromptBorder.ts"
+import { fromClaw } from "./PromptBorder.ts"
 
 /** Tokens that an image is counted as. */
 const imageTokens = 1600
@@ -109,9 +109,7 @@ export const trim =
   }
 
 /** What stands in place of what is not shown. */
-export const left = Prompt.userMessage({
-  content: [Prompt.textPart({ text: wrap("notice", {}, "What was said before this is not shown.") })]
-})
+export const left = fromClaw("notice", "What was said before this is not shown.")
 
 /**
  * Messages that fit, out of groups of which each is shown whole or not at all: from the oldest on they are trimmed, then left

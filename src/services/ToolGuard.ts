@@ -13,7 +13,7 @@ import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
 import type { Ready } from "./Agent.ts"
 import { CurrentTurn } from "./CurrentTurn.ts"
-import { Journal, type JournalError, patience } from "./Journal.ts"
+import { Journal, type JournalError, patiently } from "./Journal.ts"
 import * as Rights from "./Rights.ts"
 import { interruptedResult } from "./Transcript.ts"
 
@@ -107,13 +107,9 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
       call: Effect.fn("ToolGuard.call")(function* (guarded) {
         yield* Effect.annotateCurrentSpan({ tool: guarded.call.name })
         const result = yield* execute(guarded)
+        const events = [{ _tag: "ToolEnded" as const, result }]
         // It has run: a store that fails is waited for, so that its result is not taken for unknown.
-        yield* journal
-          .record({ conversation: guarded.turn.conversation, events: [{ _tag: "ToolEnded", result }] })
-          .pipe(
-            Effect.tapError((error) => Effect.logError(error.message)),
-            Effect.retry(patience)
-          )
+        yield* patiently(journal.record({ conversation: guarded.turn.conversation, events }))
         return result
       })
     })

@@ -7,7 +7,7 @@
 import * as Prompt from "effect/ai/Prompt"
 import * as DateTime from "effect/DateTime"
 import { type Content } from "./Message.ts"
-import { wrap } from "./PromptBorder.ts"
+import { fromClaw, wrap } from "./PromptBorder.ts"
 import { clip, fit, left, tokensOf, trim } from "./PromptSize.ts"
 import { type Entry, type Input, makeRepeats, toolCalls } from "./Turn.ts"
 
@@ -55,10 +55,6 @@ const userMessage = ({ at, content, origin }: Input, clock: (at: number) => stri
   )
   return Prompt.userMessage({ content: parts })
 }
-
-/** What the claw itself tells a model. */
-export const outside = (tag: "notice" | "summary" | "transcript", told: string): Prompt.UserMessage =>
-  Prompt.userMessage({ content: [Prompt.textPart({ text: wrap(tag, {}, told) })] })
 
 const refusal = (said: string, detail: string): string =>
   `What you said was refused by the chat and has not been seen: ${said}\nThe reason: ${detail}`
@@ -138,7 +134,7 @@ export const pieces = (
         flush()
         break
       case "OutputRefused":
-        held.push({ index, messages: [outside("notice", refusal(event.text, event.detail))] })
+        held.push({ index, messages: [fromClaw("notice", refusal(event.text, event.detail))] })
         break
       case "ToolStarted":
       case "TurnResumed":
@@ -169,7 +165,7 @@ export const compacted = (entries: ReadonlyArray<Entry>) => {
 /** What stands before all pieces. */
 export const opening = (system: string, summary: string): ReadonlyArray<Prompt.Message> => [
   Prompt.systemMessage({ content: system }),
-  ...(summary === "" ? [] : [outside("summary", summary)])
+  ...(summary === "" ? [] : [fromClaw("summary", summary)])
 ]
 
 /** What a prompt is made of. */
