@@ -42,8 +42,10 @@ const makeThread = (spec: SandboxSpec) => {
     if (worker !== lost) return
     worker = undefined
     const error = new SandboxError({ reason: new SessionLost({ detail }) })
-    for (const deferred of waiting.values()) Deferred.doneUnsafe(deferred, Effect.fail(error))
+    // Whoever is told asks at once again, and that request is none of the lost ones.
+    const asked = [...waiting.values()]
     waiting.clear()
+    for (const deferred of asked) Deferred.doneUnsafe(deferred, Effect.fail(error))
   }
 
   const start = (): Worker => {

@@ -113,6 +113,19 @@ export const sandboxContract = (layer: Layer.Layer<Sandbox.Sandbox>) => {
   )
 
   test(
+    "a file's name is taken as it is, whatever is in it",
+    Effect.gen(function* () {
+      const session = yield* open()
+      for (const name of ["line\nbreak/file", "-n", "a b'\"$(id)/`x`", "ends\n/in a break"]) {
+        yield* session.writeFile(name, bytes(name))
+        assert.strictEqual(text(yield* session.readFile(name)), name)
+      }
+      assert.strictEqual((yield* Effect.flip(session.writeFile("a\0b", bytes("x")))).reason._tag, "FileFailed")
+      assert.strictEqual((yield* Effect.flip(session.readFile("ab"))).reason._tag, "FileFailed")
+    })
+  )
+
+  test(
     "files outlive the session",
     Effect.gen(function* () {
       const folder = workspace()

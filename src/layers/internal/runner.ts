@@ -173,12 +173,13 @@ export const makeSession = Effect.fnUntraced(function* (
 
   /** A command of our own for a file: its output, or its complaint as a failure. */
   const onFile = Effect.fnUntraced(function* (path: string, limit: number, command: Command) {
+    const failed = (detail: string) => new SandboxError({ reason: new FileFailed({ path, detail }) })
+    if (path.includes("\0")) return yield* failed("no path has a NUL in it")
     const process = yield* exec({ ...command, outputLimit: limit })
     const [chunks, stderr, exit] = yield* Effect.all(
       [Stream.runCollect(process.stdout), Stream.mkString(Stream.decodeText(process.stderr)), process.exit],
       { concurrency: "unbounded" }
     )
-    const failed = (detail: string) => new SandboxError({ reason: new FileFailed({ path, detail }) })
     if (exit.code !== 0) return yield* failed(complaint(stderr))
     if (exit.droppedBytes > 0) return yield* failed(`is larger than ${limit} bytes`)
     return new Uint8Array(Buffer.concat(chunks))
@@ -191,7 +192,8 @@ export const makeSession = Effect.fnUntraced(function* (
     writeFile: (path, content) =>
       Effect.asVoid(
         onFile(path, 4096, {
-          run: ["sh", "-c", `mkdir -p -- "$(dirname -- "$1")" && cat > "$1"`, "sh", absolute(path)],
+          // A substitution would take a line break off the folder's name.
+          run: ["sh", "-c", `mkdir -p -- "\${1%/*}/" && cat > "$1"`, "sh", absolute(path)],
           stdin: content
         })
       )
