@@ -216,6 +216,7 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
         )
         const session = Runner.makeSession(`docker:${container.id.slice(0, 12)}`, {
           write: (bytes) => void line.write(bytes),
+          close: () => line.end(),
           listen: (onData, onEnd) => {
             const sink = (use: (bytes: Buffer) => void) =>
               new Writable({

@@ -53,7 +53,12 @@ const makeThread = (spec: SandboxSpec) => {
       ? "./internal/virtualShellWorker.ts"
       : "./internal/virtualShellWorker.js"
     const started = new Worker(new URL(source, import.meta.url), {
-      workerData: { workspace: spec.workspace, mounts: spec.mounts, fileLimit } satisfies VirtualShellData,
+      workerData: {
+        workspace: spec.workspace,
+        mounts: spec.mounts,
+        fileLimit,
+        memoryBytes: spec.memoryBytes
+      } satisfies VirtualShellData,
       resourceLimits: { maxOldGenerationSizeMb: Math.max(64, Math.floor(spec.memoryBytes / 1024 / 1024)) },
       env: {}
     })

@@ -80,7 +80,6 @@ export const line: ReadonlyArray<Attempt> = group("The runner's line", [
   },
   {
     name: "garbage without end",
-    open: { container: "the claw keeps what a lost session writes, and is held up for seconds" },
     act: {
       in: ["container"],
       by: ({ open }) =>
@@ -88,7 +87,7 @@ export const line: ReadonlyArray<Attempt> = group("The runner's line", [
           Effect.gen(function* () {
             const { session } = yield* open()
             const flood = python(
-              "if os.fork() > 0: time.sleep(5); os._exit(0)\nos.setsid()\nf = os.open('/proc/1/fd/1', os.O_WRONLY)\nfor _ in range(400): os.write(f, b'\\xff' * 65536)"
+              "if os.fork() > 0: time.sleep(5); os._exit(0)\nos.setsid()\nf = os.open('/proc/1/fd/1', os.O_WRONLY)\nfor _ in range(4000): os.write(f, b'\\xff' * 65536)"
             )
             const ended = yield* Effect.result(Sandbox.run(session, { run: flood }))
             // A session that is lost is open until its scope is closed, which may be a while: its line is read no more.
@@ -98,7 +97,8 @@ export const line: ReadonlyArray<Attempt> = group("The runner's line", [
               yield* Effect.sleep("100 millis")
               most = Math.max(most, process.memoryUsage().arrayBuffers)
             }
-            assert.isBelow(most - before, 16 * 1024 * 1024, "bytes that the claw keeps")
+            // A quarter of what is written: what is read and dropped may wait for the garbage collector.
+            assert.isBelow(most - before, 64 * 1024 * 1024, "bytes that the claw keeps")
             return Result.isFailure(ended) ? ended.failure.message : "it went on"
           })
         )

@@ -33,6 +33,8 @@ export interface Transport {
   readonly write: (bytes: Uint8Array) => void
   /** Calls back with what the runner writes, and once when there will be no more, with a reason for people. */
   readonly listen: (onData: (bytes: Buffer) => void, onEnd: (detail: string) => void) => void
+  /** Ends the line, and the runner with it. */
+  readonly close: () => void
 }
 
 /** No honest frame is longer: the runner reads 64 KiB at once. */
@@ -68,6 +70,7 @@ export const makeSession = Effect.fnUntraced(function* (
       Queue.failCauseUnsafe(command.stderr, Cause.fail(lost))
     }
     running.clear()
+    transport.close()
   }
 
   const onFrame = (type: number, number: number, content: Buffer) => {

@@ -11,6 +11,7 @@ export interface VirtualShellData {
   readonly workspace: string
   readonly mounts: ReadonlyArray<Granted>
   readonly fileLimit: number
+  readonly memoryBytes: number
 }
 
 /** What it is asked. */
@@ -43,7 +44,7 @@ export type VirtualShellResponse =
 
 const port = parentPort
 if (port !== null) {
-  const { fileLimit, mounts, workspace }: VirtualShellData = workerData
+  const { fileLimit, memoryBytes, mounts, workspace }: VirtualShellData = workerData
   const fs = new MountableFs({
     base: new Bash().fs,
     mounts: [{ host: workspace, target: "/workspace", write: true }, ...mounts].map(({ host, target, write }) => ({
@@ -54,12 +55,18 @@ if (port !== null) {
     }))
   })
   // A command's bounds are its deadline and the thread's memory; the interpreter's counters are set out of their way.
-  const counters = "maxCommandCount maxLoopIterations maxAwkIterations maxSedIterations maxJqIterations maxWorkUnits"
+  const counters = "maxCommandCount maxLoopIterations maxAwkIterations maxSedIterations maxWorkUnits"
   const bash = new Bash({
     fs,
     cwd: "/workspace",
     env: { HOME: "/workspace" },
-    executionLimits: Object.fromEntries(counters.split(" ").map((counter) => [counter, 1e12]))
+    executionLimits: {
+      ...Object.fromEntries(counters.split(" ").map((counter) => [counter, 1e12])),
+      // A thread whose memory is full may take the process with it, so what fills it at one stroke is bounded before.
+      maxJqIterations: 1e6,
+      maxStringLength: memoryBytes / 16,
+      maxLiveBytes: memoryBytes / 4
+    }
   })
   const running = new Map<number, AbortController>()
   const encoder = new TextEncoder()
