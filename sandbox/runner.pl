@@ -66,7 +66,9 @@ sub feed {
 }
 sub reap {
   while ((my $pid = waitpid -1, POSIX::WNOHANG()) > 0) {
-    my $status = $?; my $number = delete $number_of{$pid}; next unless defined $number;
+    my $status = $?; my $number = delete $number_of{$pid};
+    start_forwarder() if $forwarder && $pid == $forwarder;
+    next unless defined $number;
     for my $stream (1, 2) { for (1 .. 64) { last unless forward($number, $stream) } }
     tell_host(2, $number, "the sandbox ran out of memory, and a process was killed for it\n") if out_of_memory() > $commands{$number}{oom};
     my $code = $status & 127 ? 128 + ($status & 127) : $status >> 8;

@@ -17,6 +17,7 @@ import * as Semaphore from "effect/Semaphore"
 import { lchown } from "node:fs/promises"
 import { fileURLToPath } from "node:url"
 import { Writable } from "node:stream"
+import { environmentOf, wayOutFolder } from "../services/Egress.ts"
 import { ImageMissing, Sandbox, SandboxError, type SandboxSpec, SandboxUnavailable } from "../services/Sandbox.ts"
 import * as Runner from "./internal/runner.ts"
 
@@ -94,13 +95,20 @@ const build = (docker: Docker, image: string) =>
 
 const containerOptions = (spec: SandboxSpec, image: string, options: Options): Docker.ContainerCreateOptions => {
   const { gid, uid } = user()
+  const { wayOut } = spec
+  const environment = Object.entries(wayOut === undefined ? {} : environmentOf(wayOut))
+  const folders = [
+    { host: spec.workspace, target: "/workspace", write: true },
+    ...spec.mounts,
+    ...(wayOut === undefined ? [] : [{ host: wayOut.folder, target: wayOutFolder, write: false }])
+  ]
   return {
     Image: image,
     Cmd: ["perl", "-e", Runner.program],
     User: `${uid}:${gid}`,
     WorkingDir: "/workspace",
     Hostname: "sandbox",
-    Env: ["HOME=/home/claw", "LANG=C.UTF-8"],
+    Env: ["HOME=/home/claw", "LANG=C.UTF-8", ...environment.map(([name, value]) => `${name}=${value}`)],
     Labels: { "effect-claw": "sandbox" },
     OpenStdin: true,
     StdinOnce: true,
@@ -117,9 +125,12 @@ const containerOptions = (spec: SandboxSpec, image: string, options: Options): D
         "/tmp": "rw,nosuid,nodev,size=128m,mode=1777",
         "/home/claw": `rw,nosuid,nodev,size=128m,mode=700,uid=${uid},gid=${gid}`
       },
-      Mounts: [{ host: spec.workspace, target: "/workspace", write: true }, ...spec.mounts].map(
-        ({ host, target, write }) => ({ Type: "bind", Source: host, Target: target, ReadOnly: !write })
-      ),
+      Mounts: folders.map(({ host, target, write }) => ({
+        Type: "bind",
+        Source: host,
+        Target: target,
+        ReadOnly: !write
+      })),
       Memory: spec.memoryBytes,
       MemorySwap: spec.memoryBytes,
       NanoCpus: Math.round(spec.cpus * 1e9),

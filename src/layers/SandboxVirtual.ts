@@ -107,15 +107,16 @@ const makeThread = (spec: SandboxSpec) => {
 }
 
 const open = Effect.fn("Sandbox.open")(function* (spec: SandboxSpec) {
-  if (spec.image !== undefined || spec.cpus < 1) {
-    return yield* new SandboxError({
-      reason: new SpecRejected({
-        detail:
-          spec.image === undefined
-            ? "a virtual shell cannot be held to less than one processor"
-            : `a virtual shell has no images; the spec asks for ${spec.image}`
-      })
-    })
+  const lacks =
+    spec.image !== undefined
+      ? `has no images; the spec asks for ${spec.image}`
+      : spec.cpus < 1
+        ? "cannot be held to less than one processor"
+        : spec.wayOut === undefined
+          ? undefined
+          : "has no network, and no way out"
+  if (lacks !== undefined) {
+    return yield* new SandboxError({ reason: new SpecRejected({ detail: `a virtual shell ${lacks}` }) })
   }
   const thread = yield* Effect.acquireRelease(
     Effect.sync(() => makeThread(spec)),

@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import type { Rule, WayOut } from "./Egress.ts"
 import type { Granted, Mount } from "./Mount.ts"
 
 /** There is no engine to open a session with, or it refuses. `detail` says what to do. */
@@ -54,6 +55,8 @@ export interface SandboxOptions {
   readonly processes?: number
   /** Folders of the host that it sees beside its workspace. Default: none. */
   readonly mounts?: ReadonlyArray<Mount>
+  /** What it may reach over the network, through the claw's proxy. Default: nothing. */
+  readonly egress?: ReadonlyArray<Rule>
 }
 
 /** What a session is opened with. */
@@ -65,13 +68,16 @@ export interface SandboxSpec {
   /** Host folder that is the session's `/workspace`, readable and writable. It and the mounts are all of the host inside. */
   readonly workspace: string
   readonly mounts: ReadonlyArray<Granted>
+  /** Its way out. `undefined`: it has none. */
+  readonly wayOut: WayOut | undefined
 }
 
 /** Options with their defaults filled in. Throws on a size that is none, because a definition is code. */
 export const makeSpec = (
   options: SandboxOptions,
   workspace: string,
-  mounts: ReadonlyArray<Granted> = []
+  mounts: ReadonlyArray<Granted> = [],
+  wayOut?: WayOut
 ): SandboxSpec => ({
   image: options.image,
   memoryBytes:
@@ -81,7 +87,8 @@ export const makeSpec = (
   cpus: options.cpus ?? 1,
   processes: options.processes ?? 256,
   workspace,
-  mounts
+  mounts,
+  wayOut
 })
 
 /** A command: a `bash` script, or an argument vector that no shell reads. */

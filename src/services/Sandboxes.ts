@@ -5,11 +5,13 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as RcMap from "effect/RcMap"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { Egress, type EgressError, type Rule } from "./Egress.ts"
 import type { AgentName, ConversationId } from "./Message.ts"
-import { type MountRefused, Mounts } from "./Mount.ts"
+import { Mounts } from "./Mount.ts"
 import {
   makeSpec,
   Sandbox,
@@ -62,13 +64,20 @@ export const layer = (options: Options): Layer.Layer<Sandboxes, never, Sandbox |
       const sandbox = yield* Sandbox
       const workspaces = yield* Workspaces
       const { grant } = yield* Mounts
+      const egress = yield* Effect.serviceOption(Egress)
+      const wayOut = Effect.fnUntraced(function* ({ agent, conversation }: Use["key"], rules: ReadonlyArray<Rule>) {
+        if (rules.length === 0) return undefined
+        if (Option.isNone(egress)) return yield* rejected({ message: "the claw has no proxy to go out by" })
+        return yield* Effect.mapError(egress.value.open({ agent, conversation, rules }), unavailable)
+      })
       const sessions = yield* RcMap.make({
-        lookup: ({ agent, conversation }: Use["key"]) =>
+        lookup: (key: Use["key"]) =>
           Effect.gen(function* () {
+            const { agent, conversation } = key
             const wanted = options.optionsOf(agent)
             const folder = yield* Effect.mapError(workspaces.folder(agent, conversation), unavailable)
             const mounts = yield* Effect.mapError(Effect.forEach(wanted.mounts ?? [], grant), rejected)
-            return yield* sandbox.open(makeSpec(wanted, folder, mounts))
+            return yield* sandbox.open(makeSpec(wanted, folder, mounts, yield* wayOut(key, wanted.egress ?? [])))
           }),
         idleTimeToLive: options.idle ?? "5 minutes"
       })
@@ -120,7 +129,8 @@ export const layer = (options: Options): Layer.Layer<Sandboxes, never, Sandbox |
     })
   )
 
-const rejected = ({ message }: MountRefused) => new SandboxError({ reason: new SpecRejected({ detail: message }) })
+const rejected = ({ message }: { readonly message: string }) =>
+  new SandboxError({ reason: new SpecRejected({ detail: message }) })
 
-const unavailable = (error: WorkspaceError) =>
+const unavailable = (error: WorkspaceError | EgressError) =>
   new SandboxError({ reason: new SandboxUnavailable({ detail: error.message }) })

@@ -25,8 +25,10 @@ import {
   SessionLost
 } from "../../services/Sandbox.ts"
 
-/** The runner's program, for `perl -e`. */
-export const program = readFileSync(new URL("../../../sandbox/runner.pl", import.meta.url), "utf8")
+const read = (file: string) => readFileSync(new URL(`../../../sandbox/${file}`, import.meta.url), "utf8")
+
+/** The runner's program, for `perl -e`, with the forwarder that it starts where there is a way out. */
+export const program = read("forwarder.pl") + read("runner.pl")
 
 /** The line to a runner. */
 export interface Transport {

@@ -1,0 +1,90 @@
+/**
+ * A vault of this machine: secrets from the environment, from files, or from a command such as a keychain's.
+ *
+ * They are read once, when the claw starts. What the claw logs is masked by them.
+ */
+import * as Config from "effect/Config"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Redacted from "effect/Redacted"
+import { execFile } from "node:child_process"
+import { readFile } from "node:fs/promises"
+import { promisify } from "node:util"
+import * as Leaks from "../services/Leaks.ts"
+import { isName, SecretMissing, shortest, Vault, VaultError } from "../services/Vault.ts"
+
+/** Where a secret comes from. Line breaks at its end are no part of it. */
+export type Source =
+  | { readonly environment: string }
+  | { readonly file: string }
+  /** A program and its arguments, whose output is the secret; no shell reads them. It has 30 seconds, to ask its owner. */
+  | { readonly command: readonly [program: string, ...args: ReadonlyArray<string>] }
+
+/** The variable of the environment. */
+export const environment = (name: string): Source => ({ environment: name })
+
+/** The file, whose content is the secret. */
+export const file = (path: string): Source => ({ file: path })
+
+/** The command, such as `security find-generic-password -w -s github` or `secret-tool lookup service github`. */
+export const command = (...command: readonly [program: string, ...args: ReadonlyArray<string>]): Source => ({ command })
+
+const read = Effect.fnUntraced(function* (secret: string, source: Source) {
+  const missing = (detail: string) => new VaultError({ secret, reason: new SecretMissing({ detail }) })
+  if (!isName(secret)) return yield* missing("its name is none for an environment variable, such as GITHUB_TOKEN")
+  const written =
+    "environment" in source
+      ? yield* Effect.mapError(Config.String(source.environment), () =>
+          missing(`the environment has no variable ${source.environment}`)
+        )
+      : "file" in source
+        ? yield* Effect.tryPromise({
+            try: () => readFile(source.file, "utf8"),
+            catch: (cause) => missing(`${source.file} cannot be read (${codeOf(cause)})`)
+          })
+        : yield* Effect.tryPromise({
+            try: (signal) => run(source.command[0], source.command.slice(1), { signal, timeout: 30_000 }),
+            // What the command printed may be of the secret.
+            catch: (cause) => missing(`the command ${source.command[0]} fails (${codeOf(cause)})`)
+          }).pipe(Effect.map(({ stdout }) => stdout))
+  const value = written.replace(/[\r\n]+$/, "")
+  if (value.length < shortest) return yield* missing(`it has less than ${shortest} characters`)
+  return [secret, Redacted.make(value, { label: secret })] as const
+})
+
+const run = promisify(execFile)
+
+const codeOf = (cause: unknown): string =>
+  cause instanceof Error && "code" in cause && cause.code !== null ? String(cause.code) : "it was ended"
+
+/** A logger that says what another says, without secrets. */
+const masked = <Output>(
+  logger: Logger.Logger<unknown, Output>,
+  { mask }: Leaks.Leaks
+): Logger.Logger<unknown, Output> =>
+  Logger.make((options) => logger.log({ ...options, message: hidden(options.message, mask) }))
+
+const hidden = (message: unknown, mask: (text: string) => string): unknown =>
+  typeof message === "string"
+    ? mask(message)
+    : Array.isArray(message)
+      ? message.map((part) => hidden(part, mask))
+      : message
+
+/**
+ * The vault.
+ *
+ * Provides `Vault`, and loggers that mask its secrets to all that it is provided to; requires nothing. Holds nothing to
+ * release.
+ */
+export const layer = (secrets: Readonly<Record<string, Source>>): Layer.Layer<never, VaultError> =>
+  Layer.effectContext(
+    Effect.gen(function* () {
+      const vault = new Map(yield* Effect.forEach(Object.entries(secrets), ([name, source]) => read(name, source)))
+      const leaks = Leaks.make(vault)
+      const loggers = [...(yield* Logger.CurrentLoggers)].map((logger) => masked(logger, leaks))
+      return Context.make(Vault, vault).pipe(Context.add(Logger.CurrentLoggers, new Set(loggers)))
+    })
+  )

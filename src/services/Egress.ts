@@ -1,0 +1,200 @@
+/**
+ * Egress: the way out of a sandbox.
+ *
+ * A session has no network. With rules it has a socket to the claw's proxy, of its own, and nothing else; what no rule
+ * admits is refused. Rules are part of an agent's definition, and a rule that would admit too much cannot be written.
+ */
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import type { AgentName, ConversationId } from "./Message.ts"
+import * as Vault from "./Vault.ts"
+
+/** What an agent may reach. */
+export interface Rule {
+  /** A host's name in lower case, or `*.` and a name for all that is below it, and not the name itself. */
+  readonly host: string
+  readonly ports: ReadonlyArray<number>
+  /** `undefined`: any. */
+  readonly methods: ReadonlyArray<string> | undefined
+  /** Beginnings of paths, by whole segments. `undefined`: any. */
+  readonly paths: ReadonlyArray<string> | undefined
+  /** Addresses, or networks such as `192.168.1.0/24`, that are not public and that the host may have nevertheless. */
+  readonly addresses: ReadonlyArray<string>
+  /** The name of a secret in the vault, for this host. */
+  readonly secret: string | undefined
+  /** A header that the proxy adds where a request has none of its name, `{secret}` in it being the secret. */
+  readonly adds: { readonly name: string; readonly value: string } | undefined
+}
+
+/** What a rule says beside its host. */
+export interface RuleOptions {
+  /** Default 80 and 443. */
+  readonly ports?: ReadonlyArray<number>
+  /** Default any. */
+  readonly methods?: ReadonlyArray<string>
+  /** Beginnings of paths, by whole segments: `/repos/me` admits `/repos/me/x` and not `/repos/men`. Default any. */
+  readonly paths?: ReadonlyArray<string>
+  /** Addresses or networks that are not public and that the host may have. Default none. */
+  readonly addresses?: ReadonlyArray<string>
+  /**
+   * A secret of the vault. Commands have its placeholder in the environment variable of its name; the proxy puts the
+   * secret in its place, in addresses and headers, for this host and no other.
+   */
+  readonly secret?: string
+  /** A header to add where there is none, for programs that know of no credential: `authorization: Bearer {secret}`. */
+  readonly adds?: string
+}
+
+/** Names that are one label, or a country's second level, belong to everybody. */
+const isShared = (domain: string): boolean =>
+  !domain.includes(".") || /^(ac|co|com|edu|gov|net|or|org)\.[a-z]{2}$/.test(domain)
+
+/** A host's name as it is compared: lower case, ASCII, without the dot that ends it. `undefined`: it is none. */
+export const hostname = (host: string): string | undefined => {
+  if (/[/?#@\\\s]/.test(host)) return undefined
+  const url = URL.parse(`http://${host.includes(":") && !host.startsWith("[") ? `[${host}]` : host}`)
+  const name = url?.hostname.replace(/\.$/, "").replace(/^\[|\]$/g, "")
+  return name === undefined || name === "" || url?.port !== "" ? undefined : name
+}
+
+/** Admits a host. Throws on a rule that is none, or that admits too much, because a definition is code. */
+export const allow = (host: string, options: RuleOptions = {}): Rule => {
+  const refuse = (detail: string): never => {
+    throw new Error(`the egress rule for "${host}": ${detail}`)
+  }
+  const isBelow = host.startsWith("*.")
+  const name = hostname(isBelow ? host.slice(2) : host)
+  if (name === undefined || name.includes("*")) {
+    return refuse("it names no host; a rule has a name such as example.com, or *.example.com for what is below it")
+  }
+  if (isBelow && isShared(name)) return refuse("it admits domains of everybody; name one")
+  const { adds, secret } = options
+  if (secret !== undefined && !Vault.isName(secret)) {
+    return refuse(`"${secret}" is no name for a secret; it is one for an environment variable, such as GITHUB_TOKEN`)
+  }
+  const header = /^([A-Za-z0-9-]+): *([^\r\n]*\{secret\}[^\r\n]*)$/.exec(adds ?? "")
+  if (adds !== undefined && (header === null || secret === undefined)) {
+    return refuse(
+      "`adds` is a header with {secret} in it, such as authorization: Bearer {secret}, and needs a `secret`"
+    )
+  }
+  if (options.paths?.some((path) => !path.startsWith("/")) === true) return refuse("a path begins with /")
+  return {
+    host: isBelow ? `*.${name}` : name,
+    ports: options.ports ?? [80, 443],
+    methods: options.methods?.map((method) => method.toUpperCase()),
+    paths: options.paths,
+    addresses: options.addresses ?? [],
+    secret,
+    adds: header === null ? undefined : { name: (header[1] ?? "").toLowerCase(), value: header[2] ?? "" }
+  }
+}
+
+/** A request, or the wish for a tunnel, which has neither method nor path. */
+export interface Target {
+  readonly host: string
+  readonly port: number
+  readonly method?: string
+  readonly path?: string
+}
+
+/** Whether a path is at or below another, both taken apart as servers do: `/a/../b` is `/b`, and so is `/a/%2e%2e/b`. */
+const isBelowPath = (path: string, above: string): boolean => {
+  const whole = (text: string) =>
+    URL.parse(text.replace(/%2f|%5c/gi, "/"), "http://host")?.pathname.replace(/\/+/g, "/")
+  const [way, root] = [whole(path), whole(above)?.replace(/\/$/, "")]
+  return way !== undefined && root !== undefined && (way === root || way.startsWith(`${root}/`))
+}
+
+/** The first rule that admits what is asked for. A tunnel is admitted by its host and port. */
+export const admits = (rules: ReadonlyArray<Rule>, { host, method, path, port }: Target): Rule | undefined => {
+  const name = hostname(host)
+  if (name === undefined) return undefined
+  return rules.find(
+    (rule) =>
+      (rule.host.startsWith("*.") ? name.endsWith(rule.host.slice(1)) : name === rule.host) &&
+      rule.ports.includes(port) &&
+      (method === undefined || rule.methods === undefined || rule.methods.includes(method)) &&
+      (path === undefined || rule.paths === undefined || rule.paths.some((above) => isBelowPath(path, above)))
+  )
+}
+
+/**
+ * Whether requests to a host have to be read to be held to the rule: for a secret, methods or paths. For such a host TLS
+ * ends at the proxy; all others have a tunnel that nobody looks into.
+ */
+export const isRead = ({ methods, paths, secret }: Rule): boolean =>
+  methods !== undefined || paths !== undefined || secret !== undefined
+
+/** The claw has no proxy. `detail` says what to do. */
+export class ProxyMissing extends Schema.TaggedError<ProxyMissing>()("ProxyMissing", { detail: Schema.String }) {}
+/** A rule names a secret that the vault does not have. */
+export class SecretUnknown extends Schema.TaggedError<SecretUnknown>()("SecretUnknown", { detail: Schema.String }) {}
+/** The proxy cannot listen, or its authority cannot be read or made. */
+export class ProxyFailed extends Schema.TaggedError<ProxyFailed>()("ProxyFailed", { detail: Schema.String }) {}
+
+/** There is no way out, for `reason`. */
+export class EgressError extends Schema.TaggedError<EgressError>("effect-claw/services/Egress/EgressError")(
+  "EgressError",
+  { reason: Schema.Union([ProxyMissing, SecretUnknown, ProxyFailed]) }
+) {
+  override get message(): string {
+    return `no way out: ${this.reason.detail}`
+  }
+}
+
+/** Whose way out it is, and where it leads. */
+export interface EgressRequest {
+  readonly agent: AgentName
+  readonly conversation: ConversationId
+  readonly rules: ReadonlyArray<Rule>
+}
+
+/** What a sandbox is opened with to have a way out. */
+export interface WayOut {
+  /** Host folder with the session's `proxy.sock` and the certificates to trust, `authorities.pem`. Mounted at `wayOutFolder`, read-only. */
+  readonly folder: string
+  /** The placeholders of its secrets, by the names of their environment variables. */
+  readonly environment: Readonly<Record<string, string>>
+}
+
+/** Where the folder of a way out is inside a sandbox. */
+export const wayOutFolder = "/run/claw"
+
+/** Where a forwarder inside a sandbox listens, for programs that know proxies by address only. */
+export const forwarderPort = 3128
+
+/** What programs inside need to know of a way out: curl, git, Node, npm, pip, Python, cargo. */
+export const environmentOf = ({ environment }: WayOut): Readonly<Record<string, string>> => {
+  const proxy = `http://127.0.0.1:${forwarderPort}`
+  const direct = "localhost,127.0.0.1,::1"
+  const names = { HTTP_PROXY: proxy, HTTPS_PROXY: proxy, NO_PROXY: direct }
+  const authorities = [
+    "SSL_CERT_FILE",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "NODE_EXTRA_CA_CERTS",
+    "REQUESTS_CA_BUNDLE",
+    "PIP_CERT",
+    "CARGO_HTTP_CAINFO",
+    "npm_config_cafile"
+  ]
+  return {
+    ...environment,
+    ...names,
+    ...Object.fromEntries(Object.entries(names).map(([name, value]) => [name.toLowerCase(), value])),
+    NODE_USE_ENV_PROXY: "1",
+    ...Object.fromEntries(authorities.map((name) => [name, `${wayOutFolder}/authorities.pem`]))
+  }
+}
+
+/** Makes ways out. */
+export class Egress extends Context.Service<
+  Egress,
+  {
+    /** A way out for one session, as long as the scope is open. */
+    readonly open: (request: EgressRequest) => Effect.Effect<WayOut, EgressError, Scope.Scope>
+  }
+>()("effect-claw/services/Egress") {}

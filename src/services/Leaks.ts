@@ -1,0 +1,127 @@
+/**
+ * Leaks: secrets in text on its way out of the claw.
+ *
+ * Looked for are the values of the vault, plain and in the usual encodings, and what has the unmistakable form of somebody's
+ * key. It is a net against accidents and clumsy theft: who has a secret and a channel can always hide the one in the other.
+ * What keeps a secret in is that nothing inside a sandbox is given it.
+ */
+import * as Base64 from "effect/encoding/Base64"
+import * as Hex from "effect/encoding/Hex"
+import * as Redacted from "effect/Redacted"
+import * as RegExp from "effect/RegExp"
+
+/** What is shown in a secret's place. */
+export const mark = "[REDACTED]"
+
+/** Keys by their forms, as their issuers document them. Hashes, ids and names have none of these. */
+const keys = [
+  "\\b(?:AKIA|ASIA)[0-9A-Z]{16}\\b",
+  "\\bAIza[0-9A-Za-z_-]{35}\\b",
+  "\\bgh[pousr]_[0-9A-Za-z]{36,}\\b",
+  "\\bgithub_pat_[0-9A-Za-z_]{60,}\\b",
+  "\\bglpat-[0-9A-Za-z_-]{20,}",
+  "\\bnpm_[0-9A-Za-z]{36}\\b",
+  "\\bpypi-AgEIcHlwaS5vcmc[0-9A-Za-z_-]{50,}",
+  "\\bsk-(?:ant|proj|or|svcacct)-[0-9A-Za-z_-]{24,}",
+  "\\bsk-[0-9A-Za-z]{48}\\b",
+  "\\b[rs]k_live_[0-9A-Za-z]{16,}\\b",
+  "\\bxox[abeoprs]-[0-9A-Za-z-]{20,}",
+  "\\b\\d{8,10}:AA[0-9A-Za-z_-]{33}\\b",
+  "-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----(?:\\s*(?:\\n|\\\\n)[A-Za-z0-9+/=]+|\\s*\\n[\\w-]+: .*)+\\s*(?:-----END (?:[A-Z]+ )*PRIVATE KEY-----)?"
+]
+
+/** Proofs of who somebody is, which a program may well send to whom they are for. */
+const tokens = [
+  "\\bBearer\\s+(?=\\S*\\d)[A-Za-z0-9._~+/-]{20,}=*",
+  "\\beyJ[A-Za-z0-9_-]{8,}\\.eyJ[A-Za-z0-9_-]{8,}\\.[A-Za-z0-9_-]{8,}"
+]
+
+/** A secret's bytes where they stand in the middle of other bytes in base64, for each of the three ways to meet its groups. */
+const inBase64 = (bytes: Uint8Array): ReadonlyArray<string> =>
+  [0, 1, 2].map((offset) => {
+    const length = offset + bytes.length
+    const encoded = Base64.encode(Uint8Array.from([...new Uint8Array(offset), ...bytes]))
+    return encoded.slice(offset === 0 ? 0 : offset + 1, Math.floor((length * 8) / 6))
+  })
+
+/** The forms of a secret. Bytes are also looked for as characters of one byte each, which is how a body is read. */
+export const formsOf = (secret: string): ReadonlyArray<string> => {
+  const bytes = new TextEncoder().encode(secret)
+  const base64 = inBase64(bytes)
+  const hex = Hex.encode(bytes)
+  return [
+    secret,
+    String.fromCharCode(...bytes),
+    [...secret].join("\0"),
+    encodeURIComponent(secret),
+    JSON.stringify(secret).slice(1, -1),
+    ...base64,
+    ...base64.map((text) => text.replaceAll("+", "-").replaceAll("/", "_")),
+    hex,
+    hex.toUpperCase()
+  ]
+}
+
+/** Takes percent signs apart, and those that come out of it: to three deep. */
+const decoded = (text: string, depth = 3): string => {
+  const next = text.replace(/%([0-9a-f]{2})/gi, (_, code: string) => String.fromCharCode(Number.parseInt(code, 16)))
+  return next === text || depth === 1 ? next : decoded(next, depth - 1)
+}
+
+/** Where the end of a text begins that more text may make a secret of. */
+const openFrom = (text: string, forms: ReadonlyArray<string>): number => {
+  const key = text.search(/-----BEGIN [A-Z ]{0,30}(?:$|PRIVATE KEY-----(?![^]*-----END[^]*-----\s))/)
+  const starts = forms.map((form) => {
+    let length = Math.min(form.length - 1, text.length)
+    while (length > 0 && !text.endsWith(form.slice(0, length))) length--
+    return text.length - length
+  })
+  return Math.min(text.search(/(?:\bBearer\s+)?\S*$/), key === -1 ? text.length : key, ...starts)
+}
+
+/** What looks for secrets. */
+export interface Leaks {
+  /** Whether a request's text holds a secret of the vault or somebody's key. */
+  readonly isIn: (text: string) => boolean
+  /** The text with every secret, key and token in it replaced by `mark`. */
+  readonly mask: (text: string) => string
+  /** Where the end of a text begins that more text may make a secret of. */
+  readonly openFrom: (text: string) => number
+  /** Characters of text in which the longest secret fits, encoded: what has to be seen at once. */
+  readonly span: number
+}
+
+/** Looks for the secrets of a vault, and for keys and tokens by their form. */
+export const make = (vault: ReadonlyMap<string, Redacted.Redacted<string>>): Leaks => {
+  const forms = [...new Set([...vault.values()].flatMap((secret) => formsOf(Redacted.value(secret))))]
+  forms.sort((a, b) => b.length - a.length)
+  const written = forms.map((form) => RegExp.escape(form))
+  const leaking = new globalThis.RegExp([...written, ...keys].join("|"))
+  const shown = new globalThis.RegExp([...written, ...tokens, ...keys].join("|"), "g")
+  return {
+    isIn: (text) => leaking.test(text) || (text.includes("%") && leaking.test(decoded(text))),
+    mask: (text) => text.replace(shown, mark),
+    openFrom: (text) => openFrom(text, forms),
+    span: Math.max(2048, 3 * (forms[0]?.length ?? 0))
+  }
+}
+
+/** The most that is held back of a text that comes in pieces, in characters. */
+const heldAtMost = 8192
+
+/** Masks a text that comes in pieces: what may be a secret's beginning is held back until more has come. */
+export const inPieces = (leaks: Leaks): { readonly next: (piece: string) => string; readonly end: () => string } => {
+  let held = ""
+  const release = (end: number) => {
+    const ready = leaks.mask(held.slice(0, end))
+    held = held.slice(end)
+    return ready
+  }
+  return {
+    next: (piece) => {
+      held += piece
+      return release(held.length > heldAtMost ? held.length : leaks.openFrom(held))
+    },
+    end: () => release(held.length)
+  }
+}

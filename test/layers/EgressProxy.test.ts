@@ -1,0 +1,600 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as EgressProxy from "effect-claw/layers/EgressProxy"
+import * as Audit from "effect-claw/services/Audit"
+import * as Egress from "effect-claw/services/Egress"
+import * as Message from "effect-claw/services/Message"
+import * as Vault from "effect-claw/services/Vault"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
+import { once } from "node:events"
+import { existsSync, mkdtempSync, readdirSync, readFileSync, statSync } from "node:fs"
+import { connect } from "node:net"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { connect as connectTls } from "node:tls"
+import { gzipSync } from "node:zlib"
+import { cases } from "../contracts/cases.ts"
+import { makeAuthority } from "../support/certificates.ts"
+import { ask, origin } from "../support/Origin.ts"
+
+const agent = Message.AgentName.make("andy")
+const conversation = Message.ConversationId.make("test:1")
+const authority = await makeAuthority()
+const token = "hunter2-hunter2-hunter2"
+const other = "correct-horse-battery"
+
+const directory = () => mkdtempSync(join(tmpdir(), "claw-egress-"))
+const local = { addresses: ["127.0.0.1"] }
+
+/** A proxy for which every name is this machine, unless told otherwise, and what it recorded. */
+const proxy = Effect.fnUntraced(function* (
+  rules: ReadonlyArray<Egress.Rule>,
+  options: Partial<EgressProxy.Options> = {},
+  secrets: Readonly<Record<string, string>> = { TOKEN: token, OTHER: other }
+) {
+  const records: Array<Audit.AuditEntry> = []
+  const context = yield* Layer.build(
+    EgressProxy.layer({
+      directory: directory(),
+      lookup: () => Promise.resolve(["127.0.0.1"]),
+      authorities: [authority.pem],
+      ...options
+    }).pipe(
+      Layer.provide(
+        Layer.mergeAll(
+          Layer.succeed(Audit.Audit, (entry) => Effect.sync(() => void records.push(entry))),
+          Layer.succeed(
+            Vault.Vault,
+            new Map(Object.entries(secrets).map(([name, value]) => [name, Redacted.make(value)]))
+          )
+        )
+      )
+    )
+  )
+  const open = Effect.flatMap(Egress.Egress, (egress) => egress.open({ agent, conversation, rules }))
+  const way = yield* Effect.provideContext(open, context)
+  const socket = join(way.folder, "proxy.sock")
+  const ca = readFileSync(join(way.folder, "authorities.pem"), "utf8")
+  return {
+    ...way,
+    socket,
+    ca,
+    records,
+    again: Effect.provideContext(open, context),
+    ask: (address: string, options?: Parameters<typeof ask>[2]) =>
+      Effect.tryPromise(() => ask(socket, address, { ca, ...options }))
+  }
+})
+
+const echo = origin((seen, response) => response.end(JSON.stringify(seen.headers)))
+const secure = (...hosts: ReadonlyArray<string>) =>
+  origin((seen, response) => response.end(JSON.stringify(seen.headers)), { authority, hosts })
+
+const test = (name: string, body: Effect.Effect<unknown, unknown, Scope.Scope>) =>
+  it.live(name, () => Effect.asVoid(Effect.scoped(body)))
+
+/** Bytes written to a proxy as they are, and all that it answered. */
+const raw = (socketPath: string, text: string) =>
+  Effect.promise(async () => {
+    const socket = connect(socketPath)
+    const chunks: Array<Buffer> = []
+    socket.on("data", (chunk) => chunks.push(chunk)).on("error", () => {})
+    socket.write(text)
+    socket.setTimeout(1000, () => socket.destroy())
+    await once(socket, "close")
+    return Buffer.concat(chunks).toString("latin1")
+  })
+
+describe("EgressProxy", () => {
+  const Row = Schema.Struct({
+    name: Schema.String,
+    input: Schema.Struct({
+      rules: Schema.Array(Schema.String),
+      host: Schema.optionalKey(Schema.String),
+      url: Schema.optionalKey(Schema.String),
+      resolves: Schema.optionalKey(Schema.Array(Schema.String)),
+      redirectsTo: Schema.optionalKey(Schema.String)
+    }),
+    expect: Schema.Struct({
+      allowed: Schema.optionalKey(Schema.Boolean),
+      badRule: Schema.optionalKey(Schema.Boolean),
+      credentialForwarded: Schema.optionalKey(Schema.Boolean)
+    })
+  })
+  const rows = cases("egress", Row)
+  it("has all the rows of the file", () => assert.strictEqual(rows.length, 19))
+
+  for (const { expect, input, name } of rows) {
+    test(
+      `egress: ${name}`,
+      Effect.gen(function* () {
+        if (expect.badRule === true) {
+          for (const rule of input.rules) assert.throws(() => Egress.allow(rule), /the egress rule for/)
+          return
+        }
+        const first = yield* echo
+        const dialled: Array<string> = []
+        const rules = input.rules.map((host, index) =>
+          Egress.allow(host, { ports: [first.port], ...local, ...(index === 0 ? { secret: "TOKEN" } : {}) })
+        )
+        // A public address has no server here; that it is tried, and not refused, is what is seen.
+        const { ask, environment } = yield* proxy(rules, {
+          lookup: (host) => {
+            dialled.push(host)
+            return Promise.resolve(input.resolves ?? ["127.0.0.1"])
+          },
+          limits: { time: "2 seconds" }
+        })
+        const headers = { authorization: `Bearer ${environment["TOKEN"] ?? "none"}` }
+        const at = (address: string) => {
+          const url = new URL(address)
+          url.protocol = "http:"
+          url.port = String(first.port)
+          return ask(url.href, { headers })
+        }
+        const host = input.host ?? "a.example.com"
+        const answer = yield* at(input.url ?? `http://${host}/`)
+        if (input.redirectsTo !== undefined) {
+          assert.strictEqual(answer.status, 200)
+          assert.strictEqual(first.seen[0]?.headers.authorization, `Bearer ${token}`)
+          const redirected = yield* at(input.redirectsTo)
+          assert.strictEqual(redirected.status !== 403, expect.allowed)
+          const forwarded = JSON.stringify(first.seen.slice(1)).includes(token)
+          assert.strictEqual(forwarded, expect.credentialForwarded ?? false)
+          return
+        }
+        assert.strictEqual(answer.status !== 403, expect.allowed, `${answer.status} ${answer.text}`)
+        if (expect.allowed === false) assert.deepStrictEqual(first.seen, [])
+      })
+    )
+  }
+
+  test(
+    "a tunnel leads to the host that a rule names, and the proxy looks into none that it need not",
+    Effect.gen(function* () {
+      const server = yield* secure("plain.test")
+      const { ask, records } = yield* proxy([Egress.allow("plain.test", { ports: [server.port], ...local })])
+      const answer = yield* ask(`https://plain.test:${server.port}/a?b=c`)
+      assert.strictEqual(answer.status, 200)
+      // Whose certificate the client saw is the server's own: the test's authority signed it, and the proxy's did not.
+      yield* Effect.sleep("50 millis")
+      assert.deepInclude(records[0], {
+        method: "CONNECT",
+        target: `https://plain.test:${server.port}`,
+        refusal: undefined
+      })
+      assert.isAbove(records[0]?.received ?? 0, 500)
+      assert.strictEqual((yield* ask(`https://else.test:${server.port}/`)).status, 403)
+      assert.strictEqual((yield* ask(`https://plain.test:${server.port + 1}/`)).status, 403)
+    })
+  )
+
+  test(
+    "a secret is put on the wire for its host: in headers, in basic authorization and in addresses; and not inside",
+    Effect.gen(function* () {
+      const server = yield* secure("api.test")
+      const { ask, environment, folder } = yield* proxy([
+        Egress.allow("api.test", { ports: [server.port], secret: "TOKEN", ...local })
+      ])
+      const sign = environment["TOKEN"] ?? ""
+      assert.deepStrictEqual(environment, { TOKEN: Vault.placeholder("TOKEN") })
+      const basic = Buffer.from(`me:${sign}`).toString("base64")
+      const answers = [
+        yield* ask(`https://api.test:${server.port}/`, { headers: { authorization: `Bearer ${sign}` } }),
+        yield* ask(`https://api.test:${server.port}/`, { headers: { authorization: `Basic ${basic}` } }),
+        yield* ask(`https://api.test:${server.port}/bot${sign}/send?key=${sign}`)
+      ]
+      assert.deepStrictEqual(
+        answers.map(({ status }) => status),
+        [200, 200, 200]
+      )
+      const [bearer, inBasic, path] = server.seen
+      assert.strictEqual(bearer?.headers.authorization, `Bearer ${token}`)
+      assert.strictEqual(inBasic?.headers.authorization, `Basic ${Buffer.from(`me:${token}`).toString("base64")}`)
+      assert.strictEqual(path?.url, `/bot${token}/send?key=${token}`)
+      // The server repeated what it was told.
+      for (const { text } of answers) {
+        assert.notInclude(text, token)
+        assert.notInclude(text, Buffer.from(token).toString("base64").slice(2, 20))
+      }
+      assert.include(answers[0]?.text ?? "", sign)
+      for (const file of readdirSync(folder)) {
+        if (file.endsWith(".pem")) assert.notMatch(readFileSync(join(folder, file), "utf8"), /PRIVATE KEY/)
+      }
+    })
+  )
+
+  test(
+    "a header is added where there is none of its name",
+    Effect.gen(function* () {
+      const server = yield* echo
+      const { ask } = yield* proxy([
+        Egress.allow("a.test", { ports: [server.port], secret: "TOKEN", adds: "X-Api-Key: {secret}", ...local })
+      ])
+      yield* ask(`http://a.test:${server.port}/`)
+      yield* ask(`http://a.test:${server.port}/`, { headers: { "x-api-key": "my own" } })
+      assert.deepStrictEqual(
+        server.seen.map(({ headers }) => headers["x-api-key"]),
+        [token, "my own"]
+      )
+    })
+  )
+
+  test(
+    "what a host repeats of its secret is taken out, however it is cut in two, in headers and bodies",
+    Effect.gen(function* () {
+      const server = yield* origin((_, response) => {
+        response.setHeader("x-echo", `<${token}>`)
+        response.write("a".repeat(70_000) + token.slice(0, 10))
+        setTimeout(() => response.end(`${token.slice(10)} ${Buffer.from(`x${token}`).toString("base64")} end`), 50)
+      })
+      const { ask } = yield* proxy([Egress.allow("a.test", { ports: [server.port], secret: "TOKEN", ...local })])
+      const { headers, text } = yield* ask(`http://a.test:${server.port}/`)
+      assert.strictEqual(headers["x-echo"], "<claw_secret_TOKEN>")
+      assert.match(text, /^a{70000}claw_secret_TOKEN [A-Za-z0-9+/=]{0,4}claw_secret_TOKEN[A-Za-z0-9+/=]{0,4} end$/)
+    })
+  )
+
+  test(
+    "an answer in an encoding that cannot be looked through is not passed on",
+    Effect.gen(function* () {
+      const server = yield* origin((_, response) => {
+        response.setHeader("content-encoding", "gzip")
+        response.end(gzipSync(token))
+      })
+      const { ask } = yield* proxy([Egress.allow("a.test", { ports: [server.port], secret: "TOKEN", ...local })])
+      const { status, text } = yield* ask(`http://a.test:${server.port}/`)
+      assert.deepStrictEqual(
+        [status, text],
+        [502, "effect-claw: a.test answers in an encoding that cannot be looked through\n"]
+      )
+    })
+  )
+
+  test(
+    "a secret of the vault is stopped on its way to any host but its own: in addresses, headers and bodies",
+    Effect.gen(function* () {
+      const server = yield* echo
+      const { ask, records } = yield* proxy([
+        Egress.allow("a.test", { ports: [server.port], ...local }),
+        Egress.allow("own.test", { ports: [server.port], secret: "TOKEN", ...local })
+      ])
+      const base = `http://a.test:${server.port}`
+      const hex = Buffer.from(token).toString("hex")
+      const asked = [
+        yield* ask(`${base}/?a=${token}`),
+        yield* ask(`${base}/${token.replaceAll("-", "%2D")}`),
+        yield* ask(`${base}/${encodeURIComponent(encodeURIComponent(`"${token}"`))}`.replace("hunter2", "hunter%2532")),
+        yield* ask(`${base}/`, { headers: { "x-note": token } }),
+        yield* ask(`${base}/`, { headers: { [`x-${hex}`]: "1" } }),
+        yield* ask(`${base}/`, { headers: { authorization: `Basic ${Buffer.from(`u:${token}`).toString("base64")}` } }),
+        yield* ask(`${base}/`, { method: "POST", body: "x".repeat(200_000) + token + "y".repeat(200_000) }),
+        yield* ask(`${base}/`, { method: "POST", body: Buffer.from(token, "utf16le") }),
+        yield* ask(`${base}/`, { method: "POST", body: hex.toUpperCase() }),
+        yield* ask(`${base}/`, {
+          method: "POST",
+          body: gzipSync(`{"k":"${token}"}`),
+          headers: { "content-encoding": "gzip" }
+        })
+      ]
+      assert.deepStrictEqual(
+        asked.map(({ status }) => status),
+        asked.map(() => 403)
+      )
+      assert.isTrue(
+        server.seen.every(
+          ({ body, headers, url }) => !`${url}${JSON.stringify(headers)}${body.toString()}`.includes(token)
+        )
+      )
+      assert.strictEqual((yield* ask(`http://own.test:${server.port}/?a=${token}`)).status, 200)
+      assert.strictEqual((yield* ask(`http://own.test:${server.port}/?a=${other}`)).status, 403)
+      assert.strictEqual(
+        (yield* ask(`${base}/`, { method: "POST", body: gzipSync("fine"), headers: { "content-encoding": "gzip" } }))
+          .status,
+        200
+      )
+      assert.strictEqual(
+        (yield* ask(`${base}/`, { method: "POST", body: "x", headers: { "content-encoding": "zz" } })).status,
+        415
+      )
+      assert.notInclude(JSON.stringify(records), token)
+    })
+  )
+
+  test(
+    "rules hold methods and paths, also over TLS, whichever way a path is written",
+    Effect.gen(function* () {
+      const server = yield* secure("api.test")
+      const { ask } = yield* proxy([
+        Egress.allow("api.test", { ports: [server.port], methods: ["get"], paths: ["/repos/me"], ...local })
+      ])
+      const base = `https://api.test:${server.port}`
+      const status = (path: string, method = "GET") =>
+        Effect.map(ask(`${base}/`, { path, method }), (answer) => answer.status)
+      assert.strictEqual(yield* status("/repos/me"), 200)
+      assert.strictEqual(yield* status("/repos/me/x?y=../z"), 200)
+      assert.strictEqual(yield* status("/repos/me", "POST"), 403)
+      for (const path of [
+        "/repos/men",
+        "/repos/me/../you",
+        "/repos/me/%2e%2e/you",
+        "/repos/me/..%2fyou",
+        "/repos/me/..%5cyou",
+        "/repos/me\\..\\..\\you",
+        "//repos/you",
+        "/"
+      ]) {
+        assert.strictEqual(yield* status(path), 403, path)
+      }
+    })
+  )
+
+  test(
+    "a request in a tunnel is for the host that the tunnel leads to",
+    Effect.gen(function* () {
+      const server = yield* secure("api.test")
+      const { ask } = yield* proxy([Egress.allow("api.test", { ports: [server.port], secret: "TOKEN", ...local })])
+      const address = `https://api.test:${server.port}/`
+      assert.strictEqual((yield* ask(address, { headers: { host: "else.test" } })).status, 421)
+      assert.strictEqual((yield* ask(address, { path: "http://else.test/" })).status, 421)
+      assert.deepStrictEqual(server.seen, [])
+    })
+  )
+
+  test(
+    "a host whose certificate is not trusted is not told a secret",
+    Effect.gen(function* () {
+      const server = yield* secure("else.test")
+      const { ask } = yield* proxy([Egress.allow("api.test", { ports: [server.port], secret: "TOKEN", ...local })])
+      const { status, text } = yield* ask(`https://api.test:${server.port}/`)
+      assert.strictEqual(status, 502)
+      assert.match(text, /altnames/)
+      assert.deepStrictEqual(server.seen, [])
+    })
+  )
+
+  test(
+    "a name is resolved for each connection, all of its addresses are judged, and only a judged one is dialled",
+    Effect.gen(function* () {
+      const server = yield* echo
+      const answers = [["127.0.0.1"], ["127.0.0.1", "169.254.169.254"], ["127.0.0.2"], []]
+      let asked = 0
+      const { ask } = yield* proxy([Egress.allow("a.test", { ports: [server.port], ...local })], {
+        lookup: () => Promise.resolve(answers[asked++] ?? [])
+      })
+      const status = Effect.map(
+        ask(`http://a.test:${server.port}/`, { headers: { connection: "close" } }),
+        (it) => it.status
+      )
+      assert.strictEqual(yield* status, 200)
+      // A connection that was kept is to a judged address still; a tunnel is a connection of its own.
+      const tunnel = Effect.map(ask(`https://a.test:${server.port}/`), (it) => it.status)
+      assert.strictEqual(yield* tunnel, 403)
+      assert.strictEqual(yield* tunnel, 403)
+      assert.strictEqual(yield* tunnel, 502)
+      assert.strictEqual(asked, 4)
+    })
+  )
+
+  test(
+    "an address is a host like any other: not without a rule, and private ones not without its addresses",
+    Effect.gen(function* () {
+      const server = yield* echo
+      const { port } = server
+      const some = yield* proxy([
+        Egress.allow("127.0.0.1", { ports: [port] }),
+        Egress.allow("a.test", { ports: [port] })
+      ])
+      for (const host of [
+        "127.0.0.1",
+        "2130706433",
+        "0x7f.1",
+        "127.1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "localhost",
+        "0"
+      ]) {
+        assert.strictEqual((yield* some.ask(`http://${host}:${port}/`)).status, 403, host)
+        assert.strictEqual((yield* some.ask(`https://${host}:${port}/`)).status, 403, host)
+      }
+      const home = yield* proxy([Egress.allow("127.0.0.1", { ports: [port], addresses: ["127.0.0.0/8"] })])
+      assert.strictEqual((yield* home.ask(`http://127.0.0.1:${port}/`)).status, 200)
+      assert.strictEqual(server.seen.length, 1)
+    })
+  )
+
+  test(
+    "nothing is smuggled: what two servers could read in two ways is refused, and what is passed on is written anew",
+    Effect.gen(function* () {
+      const server = yield* echo
+      const { socket } = yield* proxy([Egress.allow("a.test", { ports: [server.port], ...local })])
+      const target = `http://a.test:${server.port}/`
+      const inner = `GET ${target}smuggled HTTP/1.1\r\nhost: a.test\r\n\r\n`
+      const attempts = [
+        `POST ${target} HTTP/1.1\r\nhost: a.test\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n${inner}`,
+        `POST ${target} HTTP/1.1\r\nhost: a.test\r\ncontent-length: 4\r\ncontent-length: 40\r\n\r\nabcd${inner}`,
+        `POST ${target} HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n${inner}`,
+        `POST ${target} HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding : chunked\r\n\r\n0\r\n\r\n${inner}`,
+        `GET ${target} HTTP/1.1\r\nhost: a.test\r\nx: a\n\nGET ${target}smuggled HTTP/1.1\r\n\r\n`,
+        `GET ${target} HTTP/1.1\r\nhost: a.test\r\nx: a\r b: c\r\n\r\n`,
+        `GET / HTTP/1.1\r\nhost: a.test:${server.port}\r\n\r\n`,
+        `GET https://a.test:${server.port}/ HTTP/1.1\r\nhost: a.test\r\n\r\n`,
+        `GET ftp://a.test/ HTTP/1.1\r\nhost: a.test\r\n\r\n`,
+        `CONNECT a.test HTTP/1.1\r\nhost: a.test\r\n\r\n`,
+        `CONNECT a.test:${server.port}/x HTTP/1.1\r\nhost: a.test\r\n\r\n`,
+        `CONNECT x@a.test:${server.port} HTTP/1.1\r\nhost: a.test\r\n\r\n`,
+        "\x16\x03\x01 nonsense",
+        `GET ${target} HTTP/1.1\r\nhost: a.test\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n`
+      ]
+      for (const attempt of attempts) {
+        const answer = yield* raw(socket, attempt)
+        assert.match(answer, /^HTTP\/1\.1 (400|403|501) /, JSON.stringify(attempt))
+      }
+      assert.deepStrictEqual(server.seen, [])
+      // A GET with a body, and headers of a connection.
+      yield* raw(
+        socket,
+        `GET ${target} HTTP/1.1\r\nhost: evil.test\r\ntransfer-encoding: chunked\r\nconnection: close, x-gone\r\nx-gone: 1\r\n` +
+          `proxy-authorization: Basic eA==\r\n\r\n3\r\nabc\r\n0\r\n\r\n`
+      )
+      const [seen] = server.seen
+      assert.strictEqual(seen?.host, `a.test:${server.port}`)
+      assert.strictEqual(seen?.body.toString(), "abc")
+      assert.doesNotHaveAnyKeys(seen?.headers, ["x-gone", "proxy-authorization"])
+    })
+  )
+
+  test(
+    "a session asks for so much, so long and so often, and no more",
+    Effect.gen(function* () {
+      const server = yield* origin((seen, response) => {
+        if (seen.url === "/slow") return
+        if (seen.url === "/large") return void response.end("x".repeat(300_000))
+        response.end("fine")
+      })
+      const rules = [Egress.allow("a.test", { ports: [server.port], ...local })]
+      const limits = { sent: 1000, received: 100_000, time: "300 millis", perMinute: 6 } as const
+      const { ask, records } = yield* proxy(rules, { limits })
+      const base = `http://a.test:${server.port}`
+      assert.strictEqual((yield* ask(`${base}/`, { method: "POST", body: "x".repeat(1000) })).status, 200)
+      assert.strictEqual((yield* ask(`${base}/`, { method: "POST", body: "x".repeat(1001) })).status, 413)
+      assert.strictEqual((yield* ask(`${base}/slow`)).status, 504)
+      const cut = yield* Effect.exit(ask(`${base}/large`))
+      assert.strictEqual(cut._tag, "Failure")
+      yield* ask(`${base}/`)
+      yield* ask(`${base}/`)
+      assert.strictEqual((yield* ask(`${base}/`)).status, 429)
+      assert.deepStrictEqual(
+        records.map(({ refusal }) => refusal),
+        [
+          undefined,
+          "the request has more than 1000 bytes",
+          "it took longer than 300ms",
+          "the response has more than 100000 bytes",
+          undefined,
+          undefined,
+          "more than 6 requests in a minute"
+        ]
+      )
+    })
+  )
+
+  test(
+    "every request is recorded: who, where, how much, granted or not; no body, no query, no secret",
+    Effect.gen(function* () {
+      const server = yield* echo
+      const { ask, records } = yield* proxy([Egress.allow("a.test", { ports: [server.port], ...local })])
+      yield* ask(`http://a.test:${server.port}/p?private=1`, { method: "POST", body: "12345" })
+      yield* ask("http://b.test/")
+      yield* ask("https://b.test/")
+      assert.deepStrictEqual(records, [
+        {
+          agent,
+          conversation,
+          method: "POST",
+          target: `http://a.test:${server.port}/p`,
+          refusal: undefined,
+          sent: 5,
+          received: records[0]?.received ?? 0
+        },
+        {
+          agent,
+          conversation,
+          method: "GET",
+          target: "http://b.test/",
+          refusal: "no rule of this agent admits GET http://b.test/",
+          sent: 0,
+          received: 0
+        },
+        {
+          agent,
+          conversation,
+          method: "CONNECT",
+          target: "https://b.test:443",
+          refusal: "no rule of this agent admits a tunnel to b.test:443",
+          sent: 0,
+          received: 0
+        }
+      ])
+    })
+  )
+
+  test(
+    "a session's socket goes with it, and cuts what is open; sessions have sockets of their own",
+    Effect.gen(function* () {
+      const server = yield* origin(() => {})
+      const scope = yield* Scope.make()
+      const rules = [Egress.allow("a.test", { ports: [server.port], ...local })]
+      const { again, folder, socket } = yield* Scope.provide(proxy(rules), scope)
+      const second = yield* Scope.provide(again, scope)
+      assert.notStrictEqual(second.folder, folder)
+      const pending = ask(socket, `http://a.test:${server.port}/`).then(
+        ({ status }) => status,
+        () => "cut"
+      )
+      yield* Effect.sleep("100 millis")
+      yield* Scope.close(scope, yield* Effect.exit(Effect.void))
+      assert.include([503, "cut"], yield* Effect.promise(() => pending))
+      assert.isFalse(existsSync(folder))
+      assert.isFalse(existsSync(second.folder))
+    })
+  )
+
+  test(
+    "the authority is made once, is the claw's alone, and what a killed claw left is swept; what lives is left",
+    Effect.gen(function* () {
+      const state = directory()
+      const rules = [Egress.allow("a.test", { secret: "TOKEN" })]
+      const first = yield* proxy(rules, { directory: state })
+      const key = join(state, "egress", "authority.pem")
+      assert.strictEqual(statSync(key).mode & 0o777, 0o600)
+      assert.strictEqual(statSync(join(state, "egress")).mode & 0o777, 0o700)
+      const before = readFileSync(key, "utf8")
+      const dead = mkdtempSync(join(state, "egress", "s"))
+      const second = yield* proxy(rules, { directory: state })
+      assert.strictEqual(readFileSync(key, "utf8"), before)
+      assert.strictEqual(second.ca, first.ca)
+      assert.isFalse(existsSync(dead))
+      assert.isTrue(existsSync(first.folder))
+    })
+  )
+
+  test(
+    "a rule for a secret that the vault does not have, and a folder whose path is too long, are said to be so",
+    Effect.gen(function* () {
+      const unknown = yield* Effect.flip(proxy([Egress.allow("a.test", { secret: "NONE" })]))
+      assert.strictEqual(
+        unknown.message,
+        "no way out: the rule for a.test names the secret NONE, which the vault does not have"
+      )
+      const long = join(directory(), "x".repeat(100))
+      const tooLong = yield* Effect.flip(proxy([Egress.allow("a.test")], { directory: long }))
+      assert.match(tooLong.message, /too long for a socket; give the proxy a shorter directory/)
+    })
+  )
+
+  test(
+    "a certificate of the authority is for its host, and a client that trusts the session's authorities believes it",
+    Effect.gen(function* () {
+      const server = yield* secure("api.test")
+      const { ca, socket } = yield* proxy([
+        Egress.allow("*.api.test", { ports: [server.port], secret: "TOKEN", ...local })
+      ])
+      const subject = yield* Effect.promise(async () => {
+        const plain = connect(socket)
+        plain.write(`CONNECT x.api.test:${server.port} HTTP/1.1\r\nhost: x\r\n\r\n`)
+        await once(plain, "data")
+        const secured = connectTls({ socket: plain, servername: "x.api.test", ca })
+        await once(secured, "secureConnect")
+        const { issuer, subjectaltname } = secured.getPeerCertificate()
+        secured.destroy()
+        return [issuer.CN, subjectaltname]
+      })
+      assert.deepStrictEqual(subject, ["effect-claw egress proxy", "DNS:x.api.test"])
+    })
+  )
+})
