@@ -79,6 +79,8 @@ export interface Options {
   /** One line for the agents that may delegate to it. */
   readonly description?: string
   readonly toolkits?: ReadonlyArray<AgentToolkit>
+  /** Its tools that need a person's approval, beside those that say so themselves. */
+  readonly needsApproval?: ReadonlyArray<string>
   /** The model. Default: the `LanguageModel` that the claw is given. */
   readonly model?: Layer.Layer<LanguageModel.LanguageModel, Config.ConfigError, unknown>
   readonly sandbox?: SandboxOptions
@@ -95,6 +97,7 @@ export interface Agent<out R = never> {
   readonly instructions: string
   readonly description: string
   readonly toolkits: ReadonlyArray<AgentToolkit>
+  readonly needsApproval: ReadonlyArray<string>
   readonly model: Layer.Layer<LanguageModel.LanguageModel, Config.ConfigError, unknown> | undefined
   readonly sandbox: SandboxOptions
   readonly team: ReadonlyArray<Any>
@@ -146,6 +149,7 @@ export const make = <const O extends Options>(
     instructions: options.instructions,
     description: options.description ?? options.instructions.split("\n", 1)[0] ?? "",
     toolkits: options.toolkits ?? [],
+    needsApproval: options.needsApproval ?? [],
     model: options.model,
     sandbox: options.sandbox ?? {},
     team: options.team ?? [],
@@ -252,9 +256,13 @@ const equip = Effect.fnUntraced(function* (
       if (owners.has(name)) {
         return yield* new AgentError({ agent: agent.name, detail: `two of its tools are named ${name}` })
       }
-      tools[name] = tool
+      tools[name] = agent.needsApproval.includes(name) ? tool.setNeedsApproval(true) : tool
       owners.set(name, toolkit)
     }
+  }
+  const missing = agent.needsApproval.find((name) => !owners.has(name))
+  if (missing !== undefined) {
+    return yield* new AgentError({ agent: agent.name, detail: `${missing} needs approval, and is none of its tools` })
   }
   return {
     agent,
