@@ -21,10 +21,11 @@ import type * as Types from "effect/Types"
 import * as Approval from "./Approval.ts"
 import * as Budget from "./Budget.ts"
 import type { CurrentTurn } from "./CurrentTurn.ts"
-import { AgentName } from "./Message.ts"
+import { AgentName, type ConversationId } from "./Message.ts"
 import * as Rights from "./Rights.ts"
 import type { Sandbox, SandboxOptions } from "./Sandbox.ts"
 import type { Sandboxes } from "./Sandboxes.ts"
+import type { Mandate } from "./Turn.ts"
 
 const TypeId = "~effect-claw/services/Agent"
 
@@ -210,8 +211,17 @@ export interface Ready {
     params: unknown,
     call: string
   ) => Effect.Effect<Tool.HandlerResult<Tool.Any>, unknown, CurrentTurn>
-  /** What the agent may do or pass on: its own tools and those of its team. */
+  /** What the agent may do or pass on: its own tools and mounts and those of its team. */
   readonly rights: Rights.Rights
+}
+
+/** A root turn has its agent's rights; a child's no more than its parent's, and all budgets above are its budget. */
+export const rightsIn = (ready: Ready, conversation: ConversationId, { parent, turn }: Mandate): Rights.Rights => {
+  const { agent } = ready
+  const { egress, mounts, tools } = ready.rights
+  const budget = turn === undefined ? [] : [{ agent: agent.name, conversation, turn, ...agent.budget }]
+  const own = new Rights.Rights({ tools, mounts, egress, budget })
+  return parent === undefined ? own : Rights.intersect(parent.rights, own)
 }
 
 /**
@@ -239,8 +249,10 @@ export const ready = Effect.fnUntraced(function* <const Agents extends ReadonlyA
   }
   const toolsOf = ({ name }: Any) => Object.keys(all.get(name)?.tools ?? {})
   for (const [name, entry] of all) {
-    const tools = [...new Set(withTeam(entry.agent).flatMap(toolsOf))]
-    all.set(name, { ...entry, rights: new Rights.Rights({ tools }) })
+    const team = withTeam(entry.agent)
+    const tools = [...new Set(team.flatMap(toolsOf))]
+    const mounts = team.flatMap(({ sandbox }) => (sandbox.mounts ?? []).map(({ host, write }) => ({ host, write })))
+    all.set(name, { ...entry, rights: new Rights.Rights({ tools, mounts }) })
   }
   return all
 })

@@ -15,7 +15,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
-import { type Ready, systemPrompt } from "./Agent.ts"
+import { type Ready, rightsIn, systemPrompt } from "./Agent.ts"
 import { Channels } from "./Channel.ts"
 import * as Compaction from "./Compaction.ts"
 import { HomeZone } from "./HomeZone.ts"
@@ -157,21 +157,24 @@ export const layer = (
           commit({ turn, output: outputId(turn, step, ".end"), text, ending })
 
         /** Fails when the budget has no room for it. */
-        const reserve = (turn: Turn.TurnId, step: number, prompt: Prompt.Prompt) =>
-          Effect.mapError(
+        const reserve = (turn: Turn.TurnId, step: number, prompt: Prompt.Prompt) => {
+          const { parent, sender } = Turn.mandate(entries)
+          return Effect.mapError(
             ledger.reserve({
               turn,
               step,
               conversation,
               agent: agent.name,
-              sender: Turn.mandate(entries).sender,
+              sender,
               model: model.name,
               tokens: PromptSize.estimateTokens(prompt) + toolTokens + model.outputTokens,
               price: model.price,
-              budget: agent.budget
+              budget: agent.budget,
+              above: parent?.rights.budget ?? []
             }),
             boundOf
           )
+        }
 
         /** Asks the model, each attempt reserved by itself; what is not taken is told, and ends the turn. */
         const call = Effect.fnUntraced(function* (asking: {
@@ -182,7 +185,7 @@ export const layer = (
         }) {
           const { compaction, prompt, step, turn } = asking
           const output = outputId(turn, step)
-          const rights = rightsOf(ready, Turn.mandate(entries).parent)
+          const rights = rightsIn(ready, conversation, Turn.mandate(entries))
           const book = (usage: Response.Usage | undefined) =>
             Effect.mapError(ledger.book({ turn, step, price: model.price, usage }), booksFailed)
           const asked = yield* ModelCall.ask({
@@ -276,17 +279,17 @@ export const layer = (
         const callTools = Effect.fnUntraced(function* (next: Extract<Turn.Next, { _tag: "CallTools" }>) {
           const { calls, interrupted, step } = next
           const approvals = Turn.approvals(entries, yield* Clock.currentTimeMillis)
-          const { parent, sender, turn } = Turn.mandate(entries)
-          if (turn === undefined) return
+          const mandate = Turn.mandate(entries)
+          if (mandate.turn === undefined) return
           const current = {
             conversation,
-            turn,
+            turn: mandate.turn,
             step,
             agent: agent.name,
-            sender,
-            rights: rightsOf(ready, parent),
+            sender: mandate.sender,
+            rights: rightsIn(ready, conversation, mandate),
             team: agent.team.map(({ name }) => name),
-            depth: parent?.depth ?? 0
+            depth: mandate.parent?.depth ?? 0
           }
           yield* Effect.forEach(
             calls,
@@ -393,10 +396,6 @@ export const layer = (
       })
     })
   )
-
-/** A root turn has its agent's rights; a child's turn has no more than its parent's. */
-const rightsOf = (ready: Ready, parent: Turn.Mandate["parent"]): Rights.Rights =>
-  parent === undefined ? ready.rights : Rights.intersect(parent.rights, ready.rights)
 
 /** A prompt that is shorter than this, in tokens, is not refused for its length. */
 const worthHalving = 4000

@@ -19,16 +19,21 @@ import {
   SandboxUnavailable,
   SpecRejected
 } from "./Sandbox.ts"
+import * as Rights from "./Rights.ts"
 import { type WorkspaceError, Workspaces } from "./Workspaces.ts"
 
 /** The sessions of a claw's agents. */
 export class Sandboxes extends Context.Service<
   Sandboxes,
   {
-    /** The session of an agent in a conversation. It stays open at least as long as the scope. */
+    /**
+     * The session of an agent in a conversation, with no more of what the agent asks for than the rights have. It stays open
+     * at least as long as the scope.
+     */
     readonly session: (
       agent: AgentName,
-      conversation: ConversationId
+      conversation: ConversationId,
+      rights: Rights.Rights
     ) => Effect.Effect<SandboxSession, SandboxError, Scope.Scope>
   }
 >()("effect-claw/services/Sandboxes") {}
@@ -45,7 +50,7 @@ export interface Options {
 
 /** A session's key, and how many calls use it now. */
 interface Use {
-  readonly key: { readonly agent: AgentName; readonly conversation: ConversationId }
+  readonly key: { readonly agent: AgentName; readonly conversation: ConversationId; readonly wanted: SandboxOptions }
   calls: number
 }
 
@@ -63,9 +68,8 @@ export const layer = (options: Options): Layer.Layer<Sandboxes, never, Sandbox |
       const workspaces = yield* Workspaces
       const { grant } = yield* Mounts
       const sessions = yield* RcMap.make({
-        lookup: ({ agent, conversation }: Use["key"]) =>
+        lookup: ({ agent, conversation, wanted }: Use["key"]) =>
           Effect.gen(function* () {
-            const wanted = options.optionsOf(agent)
             const folder = yield* Effect.mapError(workspaces.folder(agent, conversation), unavailable)
             const mounts = yield* Effect.mapError(Effect.forEach(wanted.mounts ?? [], grant), rejected)
             return yield* sandbox.open(makeSpec(wanted, folder, mounts))
@@ -95,8 +99,9 @@ export const layer = (options: Options): Layer.Layer<Sandboxes, never, Sandbox |
       })
 
       return Sandboxes.of({
-        session: Effect.fn("Sandboxes.session")(function* (agent, conversation) {
-          const key = { agent, conversation }
+        session: Effect.fn("Sandboxes.session")(function* (agent, conversation, rights) {
+          const { mounts = [], ...others } = options.optionsOf(agent)
+          const key = { agent, conversation, wanted: { ...others, mounts: Rights.mountsWithin(rights, mounts) } }
           yield* use(key)
           const forget = RcMap.invalidate(sessions, key)
           // One that could not be opened is no session to keep.
