@@ -99,7 +99,8 @@ const summary = (tool: string, params: unknown): string => {
   return detail === undefined ? tool : `${tool}: ${detail.split("\n", 1)[0]}`
 }
 
-/** Whether it is the person's turn. */
+/** Whether the agent is at work now, or the person's answer is waited for. */
+const isBegun = ({ _tag }: TurnEvent) => _tag === "TurnBegan" || _tag === "TurnContinued"
 const isOver = (event: TurnEvent) => event._tag === "TurnEnded" || event._tag === "TurnParked"
 
 /** A person at a prompt. */
@@ -170,7 +171,7 @@ const interactive = Effect.fnUntraced(function* (
   })
 
   const follow = Effect.fnUntraced(function* (event: TurnEvent) {
-    if (event._tag === "TurnBegan") {
+    if (isBegun(event)) {
       running = true
       watched = typed
     }
@@ -178,6 +179,7 @@ const interactive = Effect.fnUntraced(function* (
     if (!watched) return
     switch (event._tag) {
       case "TurnBegan":
+      case "TurnContinued":
         screen.begin()
         return yield* FiberHandle.run(spinner, spin)
       case "TextDelta":
@@ -274,7 +276,7 @@ const piped = Effect.fnUntraced(function* (
       ),
     follow: (_chat, event) =>
       Effect.suspend(() => {
-        if (event._tag === "TurnBegan") began = true
+        if (isBegun(event)) began = true
         return isOver(event) && pending.onEnded(event.outputs) ? done : Effect.void
       })
   }

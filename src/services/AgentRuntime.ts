@@ -337,7 +337,7 @@ export const layer = (
         const { resumed, turn: left } = Turn.mandate(entries)
         if (Turn.next(entries, yield* Clock.currentTimeMillis)._tag === "Park") return false
         if (left !== undefined) {
-          yield* observe({ _tag: "TurnBegan", turn: left })
+          yield* observe({ _tag: "TurnContinued", turn: left })
           yield* outbox.flush(conversation)
         }
         if (left !== undefined && !known.has(left) && journal.wasCut) {

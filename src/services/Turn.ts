@@ -345,8 +345,9 @@ export const mandate = (entries: ReadonlyArray<Entry>): Mandate => {
 
 /** What a running turn lets a channel see, live. Nothing here is durable: the journal is. */
 export type TurnEvent =
-  /** The turn is at work: for the first time, or again. */
   | { readonly _tag: "TurnBegan"; readonly turn: TurnId }
+  /** The turn is at work again: a person has answered, or a claw that starts has found it open. */
+  | { readonly _tag: "TurnContinued"; readonly turn: TurnId }
   | { readonly _tag: "TextDelta"; readonly output: OutputId; readonly delta: string }
   /** The model is asked again: what was streamed of this output is void. */
   | { readonly _tag: "TextDiscarded"; readonly output: OutputId }

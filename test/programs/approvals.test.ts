@@ -184,7 +184,7 @@ describe("a call that needs approval", () => {
       const events = yield* ChannelMemory.ChannelMemory.useSync(({ events }) => events)
       assert.deepStrictEqual(
         events.map(({ event }) => event._tag).filter((tag) => tag !== "TextDelta"),
-        ["TurnBegan", "ToolCalled", "TurnParked", "TurnBegan", "ToolCalled", "ToolReturned", "TurnEnded"]
+        ["TurnBegan", "ToolCalled", "TurnParked", "TurnContinued", "ToolCalled", "ToolReturned", "TurnEnded"]
       )
       const parked = events.flatMap(({ event }) => (event._tag === "TurnParked" ? event.outputs : []))
       assert.lengthOf(parked, 1)

@@ -108,7 +108,7 @@ describe("Rights", () => {
   })
 
   it("what an earlier version wrote has tools, and nothing else", () => {
-    const read = Schema.decodeUnknownSync(Rights.Rights)({ tools: ["bash"] })
+    const read = Schema.decodeSync(Rights.Rights)({ tools: ["bash"] })
     assert.deepStrictEqual(read, new Rights.Rights({ tools: ["bash"] }))
     assert.deepStrictEqual([read.mounts, read.egress], [[], []])
   })
