@@ -87,23 +87,14 @@ export const layer: Layer.Layer<Ledger, never, SqlClient.SqlClient> = Layer.effe
           const [made] = yield* sql<{ attempt: number }>`
             SELECT COALESCE(MAX(attempt), 0) + 1 AS attempt FROM calls WHERE turn = ${turn} AND step = ${step}`
           const of = { turn, step, attempt: made?.attempt ?? 1, at }
-          const payers = Arr.map(purses, (purse) => ({
-            ...of,
-            agent: purse.agent,
-            of_turn: purse.turn,
-            conversation: purse.conversation
-          }))
+          const payers = Arr.map(purses, (purse) => {
+            return { ...of, agent: purse.agent, of_turn: purse.turn, conversation: purse.conversation }
+          })
           // Who pays for no call pays nothing, so they come first.
           yield* sql`INSERT INTO payers ${sql.insert(payers)} ON CONFLICT DO NOTHING`
-          yield* sql`INSERT INTO calls ${sql.insert({
-            ...of,
-            conversation,
-            agent,
-            sender: call.sender ?? null,
-            model: call.model,
-            input_tokens: call.tokens,
-            microdollars
-          })}`
+          const { model, sender = null, tokens } = call
+          const row = { ...of, conversation, agent, sender, model, input_tokens: tokens, microdollars }
+          yield* sql`INSERT INTO calls ${sql.insert(row)}`
         }).pipe(Effect.mapError(booksFailed))
       }),
 

@@ -29,13 +29,10 @@ export class Rights extends Schema.Class<Rights>("effect-claw/services/Rights")(
   budget: listed(Purse)
 }) {}
 
+const nobody = { agent: AgentName.make("nobody"), conversation: ConversationId.make("swarm:nobody"), turn: 0 }
+
 /** No rights at all. */
-export const none = new Rights({
-  tools: [],
-  budget: [
-    { agent: AgentName.make("nobody"), conversation: ConversationId.make("swarm:nobody"), turn: 0, perDay: "0 tokens" }
-  ]
-})
+export const none = new Rights({ tools: [], budget: [{ ...nobody, perDay: "0 tokens" }] })
 
 /** What both grant, and paid from the budgets of both. */
 export const intersect = (self: Rights, that: Rights): Rights =>

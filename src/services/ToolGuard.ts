@@ -80,19 +80,14 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
       const text = Approval.question(call.name, call.params, code)
       const most = Math.min(Approval.questionLimit, textLimit)
       if (text.length > most) {
-        return failure(
-          call,
-          `A person has to approve this call, and it is too long to be shown: ${text.length} characters of ${most}.`
-        )
+        const why = `A person has to approve this call, and it is too long to be shown: ${text.length} characters of ${most}.`
+        return failure(call, why)
       }
       const { conversation, sender, step, turn: id } = turn
       const output = OutputId.make(`${id}.${step}.${code}`)
-      const asked = { _tag: "ApprovalAsked" as const, call: call.id, tool: call.name, digest, code }
-      yield* journal.record({
-        conversation,
-        events: [sender === undefined ? asked : { ...asked, sender }],
-        outputs: [{ id: output, text }]
-      })
+      const by = sender === undefined ? {} : { sender }
+      const asked = { _tag: "ApprovalAsked" as const, call: call.id, tool: call.name, digest, code, ...by }
+      yield* journal.record({ conversation, events: [asked], outputs: [{ id: output, text }] })
       return output
     })
 
@@ -108,7 +103,9 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
       }
       const mayRepeat = Context.get(tool.annotations, Tool.Idempotent) || Context.get(tool.annotations, Tool.Readonly)
       if (interrupted && !mayRepeat) return interruptedResult(call)
-      const refused = (yield* agent.needsApproval(call)) ? yield* approve(guarded) : undefined
+      // What a person was asked about is theirs to answer, whatever the tool says now.
+      const isAsked = guarded.approval !== undefined || (yield* agent.needsApproval(call))
+      const refused = isAsked ? yield* approve(guarded) : undefined
       if (refused !== undefined) return refused
       yield* journal.record({
         conversation: turn.conversation,

@@ -367,6 +367,15 @@ describe("ToolGuard", () => {
       for (const text of ["dear", "fault", "throw"]) assert.isString(yield* attempt("maybe", { params: { text } }))
     }))
 
+  test("a no stays one, whatever the function says by then", () =>
+    Effect.gen(function* () {
+      const log = makeLog()
+      yield* attempt("maybe")
+      const denied: Approval = { ...(yield* asked), answer: { yes: false, why: "no" } }
+      assert.strictEqual((yield* call("maybe", { params: { text: "cheap" }, approval: denied, log })).result, "no")
+      assert.deepStrictEqual(log.ran, [])
+    }))
+
   test("nobody is asked about arguments that the tool does not take", () =>
     Effect.gen(function* () {
       const log = makeLog()
