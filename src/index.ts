@@ -7,6 +7,7 @@
 export * as Claw from "./programs/Claw.ts"
 export * as Agent from "./services/Agent.ts"
 export * as AgentRuntime from "./services/AgentRuntime.ts"
+export * as Approval from "./services/Approval.ts"
 export * as Audit from "./services/Audit.ts"
 export * as Bind from "./services/Bind.ts"
 export * as Budget from "./services/Budget.ts"

@@ -41,6 +41,16 @@ const expected: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     // In CI a missing engine is a failure.
     process.env["CI"] === undefined ? /^1024 bytes$|No container engine answers here/ : "real processes"
   ],
+  "08-approval": [
+    "The baker has his money.",
+    /^May I call "pay"\? Answer \/approve \w{4} or \/deny \w{4} within a day\.$/,
+    '  "euros": 180,',
+    'Approved: "pay".',
+    "The plumber has his money.",
+    '  "to": "a prince"',
+    'Denied: "pay".',
+    "Then I leave the prince alone."
+  ],
   "07-under-test": [/andy looks before he answers/, /a stranger is not answered/, /pass 2$/, /fail 0$/]
 }
 

@@ -99,6 +99,10 @@ const summary = (tool: string, params: unknown): string => {
   return detail === undefined ? tool : `${tool}: ${detail.split("\n", 1)[0]}`
 }
 
+/** Whether the agent is at work now, or the person's answer is waited for. */
+const isBegun = ({ _tag }: TurnEvent) => _tag === "TurnBegan" || _tag === "TurnContinued"
+const isOver = (event: TurnEvent) => event._tag === "TurnEnded" || event._tag === "TurnParked"
+
 /** A person at a prompt. */
 const interactive = Effect.fnUntraced(function* (
   input: ReadStream,
@@ -167,14 +171,15 @@ const interactive = Effect.fnUntraced(function* (
   })
 
   const follow = Effect.fnUntraced(function* (event: TurnEvent) {
-    if (event._tag === "TurnBegan") {
+    if (isBegun(event)) {
       running = true
       watched = typed
     }
-    if (event._tag === "TurnEnded") return yield* pending.onEnded(event.outputs) ? settle : Effect.void
+    if (isOver(event)) return yield* pending.onEnded(event.outputs) ? settle : Effect.void
     if (!watched) return
     switch (event._tag) {
       case "TurnBegan":
+      case "TurnContinued":
         screen.begin()
         return yield* FiberHandle.run(spinner, spin)
       case "TextDelta":
@@ -239,6 +244,8 @@ const piped = Effect.fnUntraced(function* (
 
   const isCommand = (id: OutputId, line: MessageId | undefined) => line !== undefined && id.endsWith(` ${line}`)
   let current: MessageId | undefined
+  /** A turn has begun, or gone on, since the current line was handed over: it is that which answers. */
+  let began = false
   const channel: Channel = {
     ...base,
     // A line has been answered when the next element is asked for.
@@ -252,6 +259,7 @@ const piped = Effect.fnUntraced(function* (
             Stream.fromEffect(
               Effect.sync(() => {
                 current = next.message.id
+                began = false
                 return next
               }).pipe(Effect.tap(Queue.clear(answered)))
             ),
@@ -262,10 +270,15 @@ const piped = Effect.fnUntraced(function* (
     ),
     send: (_chat, { id, text }) =>
       Effect.callback<void>((resume) => void output.write(`${text}\n`, () => resume(Effect.void))).pipe(
-        Effect.andThen(Effect.suspend(() => (pending.onSent(id) || isCommand(id, current) ? done : Effect.void)))
+        Effect.andThen(
+          Effect.suspend(() => (pending.onSent(id) || (isCommand(id, current) && !began) ? done : Effect.void))
+        )
       ),
     follow: (_chat, event) =>
-      Effect.suspend(() => (event._tag === "TurnEnded" && pending.onEnded(event.outputs) ? done : Effect.void))
+      Effect.suspend(() => {
+        if (isBegun(event)) began = true
+        return isOver(event) && pending.onEnded(event.outputs) ? done : Effect.void
+      })
   }
   const print = (text: string) => void process.stderr.write(`${text}\n`)
   if (greeting !== undefined) print(greeting)

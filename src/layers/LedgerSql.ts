@@ -1,12 +1,14 @@
 /**
  * The ledger on a SQL database: a row per model call, reserved first and booked after.
  */
+import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
 import type * as SqlError from "effect/sql/SqlError"
+import type { Fragment } from "effect/sql/Statement"
 import * as Budget from "../services/Budget.ts"
 import { HomeZone } from "../services/HomeZone.ts"
 import { BudgetExceeded, Ledger, LedgerError, type Reservation, type Spent } from "../services/Ledger.ts"
@@ -26,8 +28,13 @@ export const layer: Layer.Layer<Ledger, never, SqlClient.SqlClient> = Layer.effe
     const sql = yield* SqlClient.SqlClient
     const zone = yield* HomeZone
 
+    /** Calls that someone pays for. */
+    const paidBy = (...conditions: ReadonlyArray<Fragment>) =>
+      sql`(turn, step, attempt) IN (SELECT turn, step, attempt FROM payers WHERE ${sql.and(conditions)})`
+
     const check = Effect.fnUntraced(function* (
       call: Reservation,
+      purse: Budget.Purse,
       period: "day" | "turn",
       written: Budget.AmountInput,
       microdollars: number
@@ -42,17 +49,19 @@ export const layer: Layer.Layer<Ledger, never, SqlClient.SqlClient> = Layer.effe
           ? "microdollars"
           : "input_tokens + cache_read_tokens + cache_write_tokens + output_tokens"
       )
+      const paid =
+        period === "day"
+          ? paidBy(sql`agent = ${purse.agent}`, sql`at >= ${midnight}`)
+          : paidBy(sql`of_turn = ${purse.turn}`)
       const [row] = yield* sql<{ spent: number }>`
-        SELECT COALESCE(SUM(${column}), 0) AS spent FROM calls WHERE ${
-          period === "day" ? sql.and([sql`agent = ${call.agent}`, sql`at >= ${midnight}`]) : sql`turn = ${call.turn}`
-        }`.pipe(Effect.mapError(booksFailed))
+        SELECT COALESCE(SUM(${column}), 0) AS spent FROM calls WHERE ${paid}`.pipe(Effect.mapError(booksFailed))
       const spent = row?.spent ?? 0
       const asked = budget.unit === "microdollars" ? microdollars : call.tokens
       if (spent + asked > budget.value) {
         return yield* new LedgerError({
           reason: new BudgetExceeded({
             period,
-            budget: written,
+            budget: purse.turn === call.turn ? written : `${purse.agent}'s ${written}`,
             spent: `${Budget.format({ ...budget, value: spent })} spent or reserved, the next call may take ${Budget.format(
               { ...budget, value: asked }
             )}`
@@ -63,27 +72,40 @@ export const layer: Layer.Layer<Ledger, never, SqlClient.SqlClient> = Layer.effe
 
     return Ledger.of({
       reserve: Effect.fn("Ledger.reserve")(function* (call) {
-        const { perDay, perTurn } = call.budget
         // All of it at the dearest rate: what is reserved is never less than what is booked.
         const rate = call.price === undefined ? 0 : Math.max(...Object.values(call.price))
         const microdollars = Math.ceil(call.tokens * rate)
-        if (perDay !== undefined) yield* check(call, "day", perDay, microdollars)
-        if (perTurn !== undefined) yield* check(call, "turn", perTurn, microdollars)
+        const { above = [], agent, budget, conversation, step, turn } = call
+        const purses: Arr.NonEmptyReadonlyArray<Budget.Purse> = [{ agent, conversation, turn, ...budget }, ...above]
+        for (const purse of purses) {
+          if (purse.perDay !== undefined) yield* check(call, purse, "day", purse.perDay, microdollars)
+          if (purse.perTurn !== undefined) yield* check(call, purse, "turn", purse.perTurn, microdollars)
+        }
         const at = yield* Clock.currentTimeMillis
-        // A call that was cut may have been paid for: its reservation stands, and the next has a row of its own.
-        yield* sql`INSERT INTO calls
-          (turn, step, attempt, at, conversation, agent, sender, model, input_tokens, microdollars) VALUES
-          (${call.turn}, ${call.step},
-          (SELECT COALESCE(MAX(attempt), 0) + 1 FROM calls WHERE turn = ${call.turn} AND step = ${call.step}),
-          ${at}, ${call.conversation}, ${call.agent}, ${call.sender ?? null}, ${call.model}, ${call.tokens},
-          ${microdollars})`.pipe(Effect.mapError(booksFailed))
+        yield* Effect.gen(function* () {
+          // A call that was cut may have been paid for: its reservation stands, and the next has a row of its own.
+          const [made] = yield* sql<{ attempt: number }>`
+            SELECT COALESCE(MAX(attempt), 0) + 1 AS attempt FROM calls WHERE turn = ${turn} AND step = ${step}`
+          const of = { turn, step, attempt: made?.attempt ?? 1, at }
+          const payers = Arr.map(purses, (purse) => {
+            return { ...of, agent: purse.agent, of_turn: purse.turn, conversation: purse.conversation }
+          })
+          // Who pays for no call pays nothing, so they come first.
+          yield* sql`INSERT INTO payers ${sql.insert(payers)} ON CONFLICT DO NOTHING`
+          const { model, sender = null, tokens } = call
+          const row = { ...of, conversation, agent, sender, model, input_tokens: tokens, microdollars }
+          yield* sql`INSERT INTO calls ${sql.insert(row)}`
+        }).pipe(Effect.mapError(booksFailed))
       }),
 
       book: Effect.fn("Ledger.book")(
         function* ({ price, step, turn, usage }) {
           const latest = sql`turn = ${turn} AND step = ${step} AND attempt =
           (SELECT MAX(attempt) FROM calls WHERE turn = ${turn} AND step = ${step})`
-          if (usage === undefined) return yield* sql`DELETE FROM calls WHERE ${latest}`
+          if (usage === undefined) {
+            yield* sql`DELETE FROM payers WHERE ${latest}`
+            return yield* sql`DELETE FROM calls WHERE ${latest}`
+          }
           const { inputTokens, outputTokens } = usage
           const cacheRead = inputTokens.cacheRead ?? 0
           const cacheWrite = inputTokens.cacheWrite ?? 0
@@ -98,9 +120,12 @@ export const layer: Layer.Layer<Ledger, never, SqlClient.SqlClient> = Layer.effe
       ),
 
       spent: Effect.fn("Ledger.spent")(function* (by) {
-        const conditions = [
+        const payer = [
           ...(by.agent === undefined ? [] : [sql`agent = ${by.agent}`]),
-          ...(by.conversation === undefined ? [] : [sql`conversation = ${by.conversation}`]),
+          ...(by.conversation === undefined ? [] : [sql`conversation = ${by.conversation}`])
+        ]
+        const conditions = [
+          ...(payer.length === 0 ? [] : [paidBy(...payer)]),
           ...(by.sender === undefined ? [] : [sql`sender = ${by.sender}`]),
           sql`at >= ${by.since ?? 0}`
         ]

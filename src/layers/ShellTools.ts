@@ -77,8 +77,8 @@ const SearchFiles = Tool.make("search_files", {
 
 const session = Effect.gen(function* () {
   const sandboxes = yield* Sandboxes
-  const { agent, conversation } = yield* CurrentTurn
-  return yield* sandboxes.session(agent, conversation)
+  const { agent, conversation, rights } = yield* CurrentTurn
+  return yield* sandboxes.session(agent, conversation, rights)
 })
 
 const exec = (command: Command) => Effect.scoped(Effect.flatMap(session, (open) => run(open, command)))

@@ -5,6 +5,7 @@
  * by the outbox, is laid here and nowhere else. Which channel, model, sandbox and store there are is the user's choice.
  */
 import * as Prompt from "effect/ai/Prompt"
+import * as Clock from "effect/Clock"
 import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
@@ -16,6 +17,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Agent from "../services/Agent.ts"
 import * as AgentRuntime from "../services/AgentRuntime.ts"
+import * as Approval from "../services/Approval.ts"
 import type { Binding } from "../services/Bind.ts"
 import * as Budget from "../services/Budget.ts"
 import { type Channel, type ChannelError, Channels, type InboundDelivery } from "../services/Channel.ts"
@@ -41,6 +43,7 @@ import * as Outbox from "../services/Outbox.ts"
 import { Sandbox } from "../services/Sandbox.ts"
 import * as Sandboxes from "../services/Sandboxes.ts"
 import * as ToolGuard from "../services/ToolGuard.ts"
+import * as Turn from "../services/Turn.ts"
 import { type Workspaces } from "../services/Workspaces.ts"
 
 /** A running claw. */
@@ -149,10 +152,33 @@ const make = Effect.fnUntraced(function* <Agents extends ReadonlyArray<Agent.Any
     return [yield* show("This chat today", { conversation }), yield* show("All chats today", {})].join("\n")
   })
 
+  /** Takes a person's yes or no, once: the answer and what it is answered with are recorded together. */
+  const answer = Effect.fnUntraced(function* (
+    conversation: ConversationId,
+    id: OutputId,
+    { code, command }: { readonly command: Gate.CommandName; readonly code?: string },
+    by: Parameters<typeof Approval.meant>[2]
+  ) {
+    const entries = Turn.inOrder(yield* journal.entries(conversation, 0))
+    const asked = Turn.approvals(entries, yield* Clock.currentTimeMillis)
+    const meant = Approval.meant(asked.values(), code, by)
+    if (typeof meant === "string") return yield* say(conversation, id, meant)
+    const yes = command === "approve"
+    yield* journal.record({
+      conversation,
+      events: [{ _tag: "ApprovalAnswered", code: meant.code, digest: meant.digest, yes, by: by.sender }],
+      outputs: [{ id, text: `${yes ? "Approved" : "Denied"}: ${Approval.show(meant.tool)}.` }]
+    })
+    // A turn that was parked sends it when it goes on, so that a channel knows that there is more to come.
+    const isParked = (yield* conversations.status(conversation)) === "idle"
+    yield* conversations.wake(conversation)
+    if (!isParked) yield* outbox.flush(conversation)
+  })
+
   const obey = Effect.fnUntraced(function* (
     conversation: ConversationId,
     agent: AgentName,
-    command: Gate.CommandName
+    command: Exclude<Gate.CommandName, "approve" | "deny">
   ): Effect.fn.Return<string, JournalError | LedgerError> {
     switch (command) {
       case "stop":
@@ -189,6 +215,10 @@ const make = Effect.fnUntraced(function* <Agents extends ReadonlyArray<Agent.Any
         const id = OutputId.make(`${conversation} ${message.id}`)
         // A command that comes twice is obeyed once.
         if (yield* journal.isRecorded(id)) return
+        if (verdict.command === "approve" || verdict.command === "deny") {
+          const by = sender(message.channel, message.sender)
+          return yield* answer(conversation, id, verdict, { sender: by, isOwner: message.sender === channel.owner })
+        }
         const text = yield* obey(conversation, verdict.agent, verdict.command)
         return yield* say(conversation, id, text)
       }

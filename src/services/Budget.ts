@@ -2,9 +2,14 @@
  * How much an agent may spend, as data: `{ perDay: "2 USD" }`, `{ perTurn: "50000 tokens", perDay: "1 USD" }`.
  */
 import * as Schema from "effect/Schema"
+import { AgentName, ConversationId } from "./Message.ts"
 
 /** Money or tokens, as it is written in an agent's definition. */
-export type AmountInput = `${number} USD` | `${number} tokens`
+export const AmountInput = Schema.Union([
+  Schema.TemplateLiteral([Schema.Finite, " USD"]),
+  Schema.TemplateLiteral([Schema.Finite, " tokens"])
+])
+export type AmountInput = typeof AmountInput.Type
 
 /** An amount of money, in micro-dollars, or of tokens, all kinds counted alike. */
 export interface Amount {
@@ -17,6 +22,16 @@ export interface Budget {
   readonly perDay?: AmountInput
   readonly perTurn?: AmountInput
 }
+
+/** The budget of an agent in one of its turns, which is given by the position that it began at. */
+export const Purse = Schema.Struct({
+  agent: AgentName,
+  conversation: ConversationId,
+  turn: Schema.Int,
+  perDay: Schema.optionalKey(AmountInput),
+  perTurn: Schema.optionalKey(AmountInput)
+})
+export type Purse = typeof Purse.Type
 
 /** An amount that cannot be read. */
 export class AmountInvalid extends Schema.TaggedError<AmountInvalid>("effect-claw/services/Budget/AmountInvalid")(

@@ -22,6 +22,8 @@ export interface Admitted {
 export const commands = {
   stop: "stop what I am doing",
   new: "start afresh: I forget this conversation, not my memories",
+  approve: "yes to the call that I asked about; where there are several, to the one with the code behind this word",
+  deny: "no to it",
   compact: "sum up what we said before I answer next",
   status: "what I am doing",
   usage: "what I have used today",
@@ -35,7 +37,13 @@ export type Verdict =
   | { readonly _tag: "Engage"; readonly agent: AgentName; readonly mode: WhileBusy }
   /** Not said to the agent, and shown to it with what is. */
   | { readonly _tag: "Context"; readonly agent: AgentName }
-  | { readonly _tag: "Command"; readonly agent: AgentName; readonly command: CommandName }
+  | {
+      readonly _tag: "Command"
+      readonly agent: AgentName
+      readonly command: CommandName
+      /** The call that is approved or denied. */
+      readonly code?: string
+    }
   | { readonly _tag: "Ignore"; readonly reason: string }
 
 /** Judges every message before it is received. */
@@ -48,9 +56,11 @@ export class Gate extends Context.Service<
 export const isTriggered = (text: string, trigger: string): boolean =>
   new globalThis.RegExp(`^\\s*@${RegExp.escape(trigger)}(?![\\p{L}\\p{N}_])`, "iu").test(text)
 
-const commandOf = (text: string): CommandName | undefined => {
-  const name = /^\/([a-z]+)$/.exec(text.trim().toLowerCase())?.[1]
-  return commandNames.find((command) => command === name)
+const commandOf = (text: string): { readonly command: CommandName; readonly code?: string } | undefined => {
+  const [, name, code] = /^\/([a-z]+)(?:\s+([a-z0-9]+))?$/.exec(text.trim().toLowerCase()) ?? []
+  const command = commandNames.find((one) => one === name)
+  if (command === undefined || code === undefined) return command === undefined ? undefined : { command }
+  return command === "approve" || command === "deny" ? { command, code } : undefined
 }
 
 /**
@@ -78,7 +88,7 @@ export const layer = (options: {
       if (binding === undefined) return { _tag: "Ignore", reason: "no agent is bound to this conversation" }
       const text = textOf(message.content)
       const command = commandOf(text)
-      if (command !== undefined) return { _tag: "Command", agent: binding.agent, command }
+      if (command !== undefined) return { _tag: "Command", agent: binding.agent, ...command }
       const engaged =
         message.direct ||
         message.mentionsAgent === true ||

@@ -1,15 +1,15 @@
 /**
  * The ledger: nothing is spent unseen.
  *
- * Every model call is reserved against its agent's budget before it is made, with the most it can cost, and booked
- * with what it did cost. A call that was cut may have been paid for: its reservation stands, and the call made again has
+ * Every model call is reserved against its agent's budget, and those of the agents that one works for, before it is made,
+ * with the most it can cost, and booked with what it did cost. A call that was cut may have been paid for: its reservation stands, and the call made again has
  * one of its own.
  */
 import type * as Response from "effect/ai/Response"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import type { Budget } from "./Budget.ts"
+import type { Budget, Purse } from "./Budget.ts"
 import type { AgentName, ConversationId, Sender } from "./Message.ts"
 import type { Price } from "./ModelInfo.ts"
 import { StoreFailed } from "./StoreFailed.ts"
@@ -47,6 +47,8 @@ export interface Reservation {
   readonly tokens: number
   readonly price: Price | undefined
   readonly budget: Budget
+  /** The agents that it works for, and their turns: the call needs room in their budgets, too, and counts as theirs. */
+  readonly above?: ReadonlyArray<Purse>
 }
 
 /** What was used. Reservations that were never booked count with what was reserved. */
@@ -59,7 +61,7 @@ export interface Spent {
   readonly microdollars: number
 }
 
-/** Whose spending is asked for; what is left out is not looked at. */
+/** Whose spending is asked for, that of the agents working for it included; what is left out is not looked at. */
 export interface SpentBy {
   readonly agent?: AgentName
   readonly conversation?: ConversationId

@@ -21,16 +21,21 @@ import {
   SandboxUnavailable,
   SpecRejected
 } from "./Sandbox.ts"
+import * as Rights from "./Rights.ts"
 import { type WorkspaceError, Workspaces } from "./Workspaces.ts"
 
 /** The sessions of a claw's agents. */
 export class Sandboxes extends Context.Service<
   Sandboxes,
   {
-    /** The session of an agent in a conversation. It stays open at least as long as the scope. */
+    /**
+     * The session of an agent in a conversation, with no more of what the agent asks for than the rights have. It stays open
+     * at least as long as the scope.
+     */
     readonly session: (
       agent: AgentName,
-      conversation: ConversationId
+      conversation: ConversationId,
+      rights: Rights.Rights
     ) => Effect.Effect<SandboxSession, SandboxError, Scope.Scope>
   }
 >()("effect-claw/services/Sandboxes") {}
@@ -47,7 +52,7 @@ export interface Options {
 
 /** A session's key, and how many calls use it now. */
 interface Use {
-  readonly key: { readonly agent: AgentName; readonly conversation: ConversationId }
+  readonly key: { readonly agent: AgentName; readonly conversation: ConversationId; readonly wanted: SandboxOptions }
   calls: number
 }
 
@@ -65,19 +70,17 @@ export const layer = (options: Options): Layer.Layer<Sandboxes, never, Sandbox |
       const workspaces = yield* Workspaces
       const { grant } = yield* Mounts
       const egress = yield* Effect.serviceOption(Egress)
-      const wayOut = Effect.fnUntraced(function* ({ agent, conversation }: Use["key"], rules: ReadonlyArray<Rule>) {
+      const wayOut = Effect.fnUntraced(function* ({ agent, conversation }: Omit<Use["key"], "wanted">, rules: ReadonlyArray<Rule>) {
         if (rules.length === 0) return undefined
         if (Option.isNone(egress)) return yield* rejected({ message: "the claw has no proxy to go out by" })
         return yield* Effect.mapError(egress.value.open({ agent, conversation, rules }), unavailable)
       })
       const sessions = yield* RcMap.make({
-        lookup: (key: Use["key"]) =>
+        lookup: ({ agent, conversation, wanted }: Use["key"]) =>
           Effect.gen(function* () {
-            const { agent, conversation } = key
-            const wanted = options.optionsOf(agent)
             const folder = yield* Effect.mapError(workspaces.folder(agent, conversation), unavailable)
             const mounts = yield* Effect.mapError(Effect.forEach(wanted.mounts ?? [], grant), rejected)
-            return yield* sandbox.open(makeSpec(wanted, folder, mounts, yield* wayOut(key, wanted.egress ?? [])))
+            return yield* sandbox.open(makeSpec(wanted, folder, mounts, yield* wayOut({ agent, conversation }, wanted.egress ?? [])))
           }),
         idleTimeToLive: options.idle ?? "5 minutes"
       })
@@ -104,8 +107,9 @@ export const layer = (options: Options): Layer.Layer<Sandboxes, never, Sandbox |
       })
 
       return Sandboxes.of({
-        session: Effect.fn("Sandboxes.session")(function* (agent, conversation) {
-          const key = { agent, conversation }
+        session: Effect.fn("Sandboxes.session")(function* (agent, conversation, rights) {
+          const { mounts = [], ...others } = options.optionsOf(agent)
+          const key = { agent, conversation, wanted: { ...others, mounts: Rights.mountsWithin(rights, mounts) } }
           yield* use(key)
           const forget = RcMap.invalidate(sessions, key)
           // One that could not be opened is no session to keep.

@@ -1,8 +1,9 @@
 /**
  * The tool guard: every tool call of every agent passes it, and there is no other way to a tool.
  *
- * In this order: is the tool in the turn's rights; journal the start; run, with a deadline; cap the result; journal it.
- * A tool that fails, throws or takes too long fails the call, and never the turn.
+ * In this order: is the tool in the turn's rights; has a person approved these very arguments, if the tool needs that;
+ * journal the start; run, with a deadline; cap the result; journal it. A tool that fails, throws or takes too long fails the
+ * call, and never the turn.
  */
 import * as Prompt from "effect/ai/Prompt"
 import * as Tool from "effect/ai/Tool"
@@ -12,10 +13,13 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
 import type { Ready } from "./Agent.ts"
+import * as Approval from "./Approval.ts"
 import { CurrentTurn } from "./CurrentTurn.ts"
 import { Journal, type JournalError, patiently } from "./Journal.ts"
+import { OutputId } from "./Message.ts"
 import * as Rights from "./Rights.ts"
 import { interruptedResult } from "./Transcript.ts"
+import type * as Turn from "./Turn.ts"
 
 /** How long a call may take: annotate a tool with it. Default 10 minutes. */
 export const Deadline = Context.Reference<Duration.Input>("effect-claw/services/ToolGuard/Deadline", {
@@ -32,14 +36,21 @@ export interface GuardedCall {
   readonly turn: Omit<CurrentTurn["Service"], "call">
   /** The call had been started when the claw died. */
   readonly interrupted: boolean
+  /** What a person was asked about the call, and answered. */
+  readonly approval: Turn.Approval | undefined
+  /** The most that one message of the chat carries, in UTF-16 code units. */
+  readonly textLimit: number
 }
 
 /** The way to every tool. */
 export class ToolGuard extends Context.Service<
   ToolGuard,
   {
-    /** Makes a call and journals its start and result. Fails only when the journal does. */
-    readonly call: (call: GuardedCall) => Effect.Effect<Prompt.ToolResultPart, JournalError>
+    /**
+     * Makes a call and journals its start and result; or journals a question to a person, and returns the output that it is.
+     * Fails only when the journal does.
+     */
+    readonly call: (call: GuardedCall) => Effect.Effect<Prompt.ToolResultPart | OutputId, JournalError>
   }
 >()("effect-claw/services/ToolGuard") {}
 
@@ -54,7 +65,34 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
   Effect.gen(function* () {
     const journal = yield* Journal
 
-    const execute = Effect.fnUntraced(function* ({ agent, call, interrupted, turn }: GuardedCall) {
+    /** Nothing, once the call is approved; what it ends with, if it is not; or the question. */
+    const approve = Effect.fnUntraced(function* ({ approval, call, textLimit, turn }: GuardedCall) {
+      const digest = yield* Approval.digest(call.name, call.params)
+      if (approval?.answer?.yes === false) return failure(call, approval.answer.why)
+      if (approval?.answer?.yes === true) {
+        return approval.digest === digest ? undefined : failure(call, "What was approved is not this call.")
+      }
+      // An agent that works for another has no chat to ask in.
+      if (turn.depth > 0) {
+        return failure(call, `${call.name} needs a person's approval, and you talk to none. Report what is to be done.`)
+      }
+      const code = yield* Approval.makeCode
+      const text = Approval.question(call.name, call.params, code)
+      const most = Math.min(Approval.questionLimit, textLimit)
+      if (text.length > most) {
+        const why = `A person has to approve this call, and it is too long to be shown: ${text.length} characters of ${most}.`
+        return failure(call, why)
+      }
+      const { conversation, sender, step, turn: id } = turn
+      const output = OutputId.make(`${id}.${step}.${code}`)
+      const by = sender === undefined ? {} : { sender }
+      const asked = { _tag: "ApprovalAsked" as const, call: call.id, tool: call.name, digest, code, ...by }
+      yield* journal.record({ conversation, events: [asked], outputs: [{ id: output, text }] })
+      return output
+    })
+
+    const execute = Effect.fnUntraced(function* (guarded: GuardedCall) {
+      const { agent, call, interrupted, turn } = guarded
       const tool = Object.hasOwn(agent.tools, call.name) ? agent.tools[call.name] : undefined
       if (tool === undefined || !Rights.allows(turn.rights, call.name)) {
         const own = Object.keys(agent.tools).filter((name) => Rights.allows(turn.rights, name))
@@ -65,6 +103,10 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
       }
       const mayRepeat = Context.get(tool.annotations, Tool.Idempotent) || Context.get(tool.annotations, Tool.Readonly)
       if (interrupted && !mayRepeat) return interruptedResult(call)
+      // What a person was asked about is theirs to answer, whatever the tool says now.
+      const isAsked = guarded.approval !== undefined || (yield* agent.needsApproval(call))
+      const refused = isAsked ? yield* approve(guarded) : undefined
+      if (refused !== undefined) return refused
       yield* journal.record({
         conversation: turn.conversation,
         events: [{ _tag: "ToolStarted", call: call.id, tool: call.name }]
@@ -107,6 +149,7 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
       call: Effect.fn("ToolGuard.call")(function* (guarded) {
         yield* Effect.annotateCurrentSpan({ tool: guarded.call.name })
         const result = yield* execute(guarded)
+        if (typeof result === "string") return result
         const events = [{ _tag: "ToolEnded" as const, result }]
         // It has run: a store that fails is waited for, so that its result is not taken for unknown.
         yield* patiently(journal.record({ conversation: guarded.turn.conversation, events }))

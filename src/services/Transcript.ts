@@ -137,6 +137,8 @@ export const pieces = (
         held.push({ index, messages: [fromClaw("notice", refusal(event.text, event.detail))] })
         break
       case "ToolStarted":
+      case "ApprovalAsked":
+      case "ApprovalAnswered":
       case "TurnResumed":
       case "ConversationReset":
       case "CompactionAsked":

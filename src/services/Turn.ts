@@ -56,6 +56,15 @@ export const Event = Schema.TaggedUnion({
   ModelAnswered: { step: Schema.Int, content: Schema.Array(Prompt.AssistantMessagePart), usage: Response.Usage },
   ToolStarted: { call: Schema.String, tool: Schema.String },
   ToolEnded: { result: Prompt.ToolResultPart },
+  /** A call waits for a person: for `sender`, if the turn acts for one. `digest` is that of the tool and its arguments. */
+  ApprovalAsked: {
+    call: Schema.String,
+    tool: Schema.String,
+    digest: Schema.String,
+    code: Schema.String,
+    sender: Schema.optionalKey(Sender)
+  },
+  ApprovalAnswered: { code: Schema.String, digest: Schema.String, yes: Schema.Boolean, by: Sender },
   TurnEnded: { ending: Ending },
   /** A claw began and found the turn open, because the one before it had died. */
   TurnResumed: {},
@@ -98,6 +107,19 @@ export type Next =
       /** Calls that had been started when the claw died: their outcome is unknown. */
       readonly interrupted: ReadonlySet<string>
     }
+  /** Calls wait for a person, and there is nothing else to do. */
+  | { readonly _tag: "Park" }
+
+/** A call of the open step that a person was asked about. */
+export interface Approval extends Omit<Extract<Event, { _tag: "ApprovalAsked" }>, "_tag"> {
+  /** Epoch milliseconds. */
+  readonly at: number
+  /** None while it is waited for. `why`: what the model is told when it is no. */
+  readonly answer: { readonly yes: true } | { readonly yes: false; readonly why: string } | undefined
+}
+
+/** How long an answer is waited for, in milliseconds: a day. */
+const approvalLife = 86_400_000
 
 /** The tool calls of an answer that are ours to run. */
 export const toolCalls = (content: ReadonlyArray<Prompt.AssistantMessagePart>): ReadonlyArray<Prompt.ToolCallPart> =>
@@ -143,8 +165,47 @@ export const inOrder = (entries: ReadonlyArray<Entry>): ReadonlyArray<Entry> => 
   return ordered
 }
 
-/** The step a conversation is at: a fold over its entries, in order. */
-export const next = (entries: ReadonlyArray<Entry>): Next => {
+/**
+ * What people were asked of the open step, by the id of the call: a fold over the entries, in order. What is answered later
+ * than a day after, or not at all until `now`, is answered with no; and so is what a person meets with another message.
+ */
+export const approvals = (entries: ReadonlyArray<Entry>, now: number): ReadonlyMap<string, Approval> => {
+  const asked = new Map<string, Approval>()
+  const answer = (given: Approval["answer"], which: (approval: Approval) => boolean) => {
+    for (const [call, one] of asked)
+      if (one.answer === undefined && which(one)) asked.set(call, { ...one, answer: given })
+  }
+  const expire = (at: number) =>
+    answer({ yes: false, why: "Nobody approved this call within a day." }, (one) => at - one.at >= approvalLife)
+  for (const { at, event } of entries) {
+    expire(at)
+    switch (event._tag) {
+      case "ModelAnswered":
+      case "TurnEnded":
+      case "ConversationReset":
+        asked.clear()
+        break
+      case "ApprovalAsked":
+        asked.set(event.call, { ...event, at, answer: undefined })
+        break
+      case "ApprovalAnswered":
+        answer(
+          event.yes ? { yes: true } : { yes: false, why: "The person denied this call." },
+          ({ code, digest }) => code === event.code && digest === event.digest
+        )
+        break
+      case "InputAccepted":
+        if (event.mode === undefined && event.input.origin._tag === "Person")
+          answer({ yes: false, why: "This call was not approved: the person wrote something else." }, () => true)
+        break
+    }
+  }
+  expire(now)
+  return asked
+}
+
+/** The step a conversation is at: a fold over its entries, in order. `now`, in epoch milliseconds, lets what was asked expire. */
+export const next = (entries: ReadonlyArray<Entry>, now = 0): Next => {
   let step = 0
   let asked = true
   let unseen = false
@@ -185,13 +246,17 @@ export const next = (entries: ReadonlyArray<Entry>): Next => {
     }
   }
   if (!asked) return { _tag: "AskModel", step }
-  const open = calls.filter((call) => !ended.has(call.id))
+  // A call with the id of another is not made: what is answered for the one is not for the other.
+  const open = calls.filter(({ id }, at) => !ended.has(id) && calls.findIndex((call) => call.id === id) === at)
   if (open.length > 0) {
+    const asked = approvals(entries, now)
+    const callable = open.filter(({ id }) => asked.get(id)?.answer !== undefined || !asked.has(id))
+    if (callable.length === 0) return { _tag: "Park" }
     return {
       _tag: "CallTools",
       step,
-      calls: open,
-      interrupted: new Set(open.flatMap((call) => (started.has(call.id) ? [call.id] : [])))
+      calls: callable,
+      interrupted: new Set(callable.flatMap((call) => (started.has(call.id) ? [call.id] : [])))
     }
   }
   return calls.length > 0 || unseen ? { _tag: "AskModel", step: step + 1 } : { _tag: "Rest" }
@@ -281,11 +346,15 @@ export const mandate = (entries: ReadonlyArray<Entry>): Mandate => {
 /** What a running turn lets a channel see, live. Nothing here is durable: the journal is. */
 export type TurnEvent =
   | { readonly _tag: "TurnBegan"; readonly turn: TurnId }
+  /** The turn is at work again: a person has answered, or a claw that starts has found it open. */
+  | { readonly _tag: "TurnContinued"; readonly turn: TurnId }
   | { readonly _tag: "TextDelta"; readonly output: OutputId; readonly delta: string }
   /** The model is asked again: what was streamed of this output is void. */
   | { readonly _tag: "TextDiscarded"; readonly output: OutputId }
   | { readonly _tag: "ToolCalled"; readonly call: string; readonly tool: string; readonly params: unknown }
   | { readonly _tag: "ToolReturned"; readonly call: string; readonly isFailure: boolean }
+  /** The turn waits for a person, who is asked in `outputs`. */
+  | { readonly _tag: "TurnParked"; readonly turn: TurnId; readonly outputs: ReadonlyArray<OutputId> }
   /** The turn is over; `outputs` are recorded and will be sent. */
   | {
       readonly _tag: "TurnEnded"

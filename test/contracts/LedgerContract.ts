@@ -2,16 +2,19 @@
  * What every ledger promises, whatever it is kept on.
  */
 import { assert, it } from "@effect/vitest"
-import type { Budget } from "effect-claw/services/Budget"
+import type { Budget, Purse } from "effect-claw/services/Budget"
 import { HomeZone } from "effect-claw/services/HomeZone"
 import { Ledger, type Reservation } from "effect-claw/services/Ledger"
 import { AgentName, ConversationId, Sender } from "effect-claw/services/Message"
 import { TurnId } from "effect-claw/services/Turn"
 import * as Response from "effect/ai/Response"
+import * as Arbitrary from "effect/Arbitrary"
+import type * as Arr from "effect/Array"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
 import * as TestClock from "effect/testing/TestClock"
 
 const andy = AgentName.make("andy")
@@ -213,5 +216,87 @@ export const ledgerContract = <E>(layer: Layer.Layer<Ledger, E>) => {
       assert.strictEqual(exits.filter(Exit.isSuccess).length, 10)
       assert.deepInclude(yield* spent({}), { calls: 10, inputTokens: 1000 })
     })
+  )
+
+  const coder = AgentName.make("coder")
+  const purse = (turn: number, budget: Budget, agent = andy): Purse => ({
+    agent,
+    conversation: ConversationId.make(`memory:${turn}`),
+    turn,
+    ...budget
+  })
+  /** A call of a specialist, in a turn of its own, for andy's first turn. */
+  const forAndy = (turn: number, budget: Budget, more: Partial<Reservation> = {}) => ({
+    agent: coder,
+    conversation: ConversationId.make(`swarm:${turn}`),
+    above: [purse(1, budget)],
+    ...more
+  })
+
+  test(
+    "a call for another agent counts as that one's, too: its agent's, its conversation's, its day's and its turn's",
+    Effect.gen(function* () {
+      yield* reserve(2, 1, forAndy(2, {}))
+      yield* reserve(3, 1, forAndy(3, {}))
+      yield* book(3, 1, usage(10, 2))
+      for (const by of [{ agent: andy }, { agent: coder }, { conversation: ConversationId.make("memory:1") }, {}]) {
+        assert.deepInclude(yield* spent(by), { calls: 2, inputTokens: 110, outputTokens: 2 })
+      }
+      assert.deepInclude(yield* spent({ conversation: ConversationId.make("swarm:2") }), { calls: 1 })
+      yield* book(2, 1, undefined)
+      assert.deepInclude(yield* spent({ agent: andy }), { calls: 1, inputTokens: 10 })
+    })
+  )
+
+  for (const [period, budget] of [
+    ["day", perDay],
+    ["turn", perTurn]
+  ] as const) {
+    test(
+      `a call for another agent needs room in that one's ${period}, and says whose is used up`,
+      Effect.gen(function* () {
+        yield* reserve(1, 1, { budget })
+        yield* reserve(2, 1, forAndy(2, budget))
+        const error = yield* Effect.flip(reserve(3, 1, forAndy(3, budget)))
+        assert.include(error.message, `the budget of andy's 250 tokens per ${period} is used up (200 tokens`)
+        assert.isTrue(Exit.isFailure(yield* Effect.exit(reserve(1, 2, { budget }))))
+        // For nobody, or for another, it has room.
+        yield* reserve(4, 1, { agent: coder })
+        yield* reserve(5, 1, forAndy(5, {}, { above: [purse(9, budget, AgentName.make("bea"))] }))
+      })
+    )
+  }
+
+  it.effect.prop(
+    "whatever tree of delegations: what all of it has spent is never more than the budget at its root",
+    [Arbitrary.schema(Schema.Array(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 99_999 }))))],
+    ([choices]) =>
+      Effect.gen(function* () {
+        const names = ["andy", "bea", "coder", "dora"].map((name) => AgentName.make(name))
+        /** Chains of purses, the root's first: a node of the tree each. */
+        const nodes: Array<Arr.NonEmptyReadonlyArray<Purse>> = [
+          [purse(1, { perDay: "1000 tokens", perTurn: "700 tokens" })]
+        ]
+        let step = 0
+        for (const choice of choices) {
+          const chain = nodes[Math.floor(choice / 1000) % nodes.length] ?? assert.fail()
+          if (choice % 3 === 0) {
+            const agent = names[choice % names.length] ?? andy
+            const budget: Budget = choice % 2 === 0 ? { perDay: "300 tokens" } : {}
+            nodes.push([...chain, purse(nodes.length + 1, budget, agent)])
+          } else {
+            const own = chain[chain.length - 1] ?? chain[0]
+            const { agent, conversation, perDay, turn } = own
+            const budget = perDay === undefined ? {} : { perDay }
+            const of = { agent, conversation, budget, above: chain.slice(0, -1), tokens: choice % 400 }
+            const taken = yield* Effect.exit(reserve(turn, ++step, of))
+            if (Exit.isSuccess(taken) && choice % 2 === 0)
+              yield* book(turn, step, usage((choice % 97) % ((choice % 400) + 1), 0))
+          }
+          const all = yield* spent({})
+          assert.isAtMost(all.inputTokens, 1000)
+          assert.deepStrictEqual(yield* spent({ agent: andy }), all)
+        }
+      }).pipe(Effect.provide(Layer.fresh(layer)))
   )
 }

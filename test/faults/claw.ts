@@ -70,6 +70,8 @@ const andy = Agent.make("andy", {
   toolkits: [ShellTools, MemoryTools, SchedulerTools, SwarmTools],
   team: [coder]
 })
+// Of one chat, who may run nothing without a yes.
+const careful = Agent.make("careful", { instructions: "", toolkits: [ShellTools], needsApproval: ["bash"] })
 
 const platform = Layer.mergeAll(SchedulerSql.layer, SwarmLocal.layer()).pipe(
   Layer.provideMerge(ConversationsLocal.layer()),
@@ -87,7 +89,10 @@ const platform = Layer.mergeAll(SchedulerSql.layer, SwarmLocal.layer()).pipe(
   Layer.provide(DatabaseSqlite.layer({ directory }))
 )
 
-const claw = Claw.layer({ agents: [andy], bindings: [Bind.everywhere(andy)] }).pipe(
+const claw = Claw.layer({
+  agents: [andy, careful],
+  bindings: [Bind.conversation("platform:careful", careful), Bind.everywhere(andy)]
+}).pipe(
   Layer.provide(Platform.layer(socket)),
   Layer.provide(kind === "docker" ? SandboxDocker.layer() : SandboxVirtual.layer),
   Layer.provide(ModelOffline.layer),

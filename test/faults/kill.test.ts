@@ -3,60 +3,12 @@
  * outside, by what the chat saw and what the workspace holds. `SOAK_SECONDS` has the random part go on for so long.
  */
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
-import { type ChildProcess, spawn } from "node:child_process"
-import { once } from "node:events"
-import { globSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
-import { fileURLToPath } from "node:url"
 import { engineAvailable } from "../support/engine.ts"
-import { makeServer, type Seen } from "./Platform.ts"
+import type { Seen } from "./Platform.ts"
+import { durable, hasEnded, makeWorld, side, untilEnd } from "./World.ts"
 
-const program = fileURLToPath(new URL("claw.ts", import.meta.url))
 const patience = 60_000
 let kills = 0
-
-/** A folder, a platform, and claws on them, one after the other. */
-const makeWorld = async (sandbox: "virtual" | "docker" = "virtual") => {
-  const folder = mkdtempSync(join(tmpdir(), "claw-kill-"))
-  const socket = join(folder, "platform.sock")
-  const server = await makeServer(socket)
-  const home = join(folder, "home")
-  let last = { steps: "", said: "" }
-  const start = (killAt = 0): ChildProcess => {
-    const child = spawn(process.execPath, [program, socket, home, sandbox, String(killAt)])
-    const started = { steps: "", said: "" }
-    last = started
-    child.stdout?.on("data", (chunk: Buffer) => (started.steps += chunk.toString()))
-    child.stderr?.on("data", (chunk: Buffer) => (started.said += chunk.toString()))
-    return child
-  }
-  return {
-    server,
-    start,
-    /** The steps that the last claw passed, and what it has logged. */
-    steps: () => last.steps.trim().split("\n"),
-    log: () => last.said,
-    /** The lines of a file in the workspaces. */
-    lines: (file: string): ReadonlyArray<string> =>
-      globSync(`workspaces/*/*/${file}`, { cwd: home }).flatMap((path) =>
-        readFileSync(join(home, path), "utf8")
-          .split("\n")
-          .filter((line) => line !== "")
-      ),
-    end: async (child: ChildProcess) => {
-      if (child.exitCode === null && child.signalCode === null) {
-        child.kill("SIGTERM")
-        await once(child, "exit")
-      }
-      server.close()
-      rmSync(folder, { recursive: true, force: true })
-    }
-  }
-}
-
-const hasEnded = (child: ChildProcess) => child.exitCode !== null || child.signalCode !== null
-const untilEnd = (child: ChildProcess) => (hasEnded(child) ? Promise.resolve() : once(child, "exit"))
 
 const interrupted = /interrupted and its outcome is unknown/
 
@@ -109,34 +61,6 @@ const talk = async (killAt: number, sandbox: "virtual" | "docker" = "virtual") =
   const passed = world.steps()
   await world.end(child)
   return { died, passed }
-}
-
-/** The passages at which something was written: where each of the calls that wrote began, and where it had ended. */
-const durable = (passed: ReadonlyArray<string>): ReadonlyArray<number> => {
-  const steps = passed.map((line) => line.split(" "))
-  return steps.flatMap(([number, when, name, effect], index) => {
-    if (when !== "after" || effect !== "wrote") return []
-    const begin = steps.slice(0, index).findLast(([, before, of]) => before === "before" && of === name)
-    return [Number(begin?.[0] ?? number), Number(number)]
-  })
-}
-
-/** All, a few at a time. */
-const side = async <A>(
-  count: number,
-  atOnce: number,
-  use: (index: number) => Promise<A>
-): Promise<ReadonlyArray<A>> => {
-  const results: Array<A> = []
-  let next = 0
-  const work = async (): Promise<void> => {
-    const index = next++
-    if (index >= count) return
-    results[index] = await use(index)
-    return work()
-  }
-  await Promise.all(Array.from({ length: atOnce }, work))
-  return results
 }
 
 /** Talks in three chats with a claw that dies again and again, at random. */

@@ -90,7 +90,7 @@ describe("DatabaseSqlite", () => {
 
   /** What the migrations after the third did, undone. */
   const back = `ALTER TABLE conversations DROP COLUMN waiting; ALTER TABLE outputs DROP COLUMN at; DROP TABLE calls;
-    CREATE TABLE calls (turn INTEGER, step INTEGER, at INTEGER, conversation TEXT, agent TEXT, sender TEXT, model TEXT,
+    DROP TABLE payers; CREATE TABLE calls (turn INTEGER, step INTEGER, at INTEGER, conversation TEXT, agent TEXT, sender TEXT, model TEXT,
       booked INTEGER, input_tokens INTEGER, cache_read_tokens INTEGER, cache_write_tokens INTEGER, output_tokens INTEGER,
       microdollars INTEGER);
     INSERT INTO calls VALUES (1, 1, 0, 'memory:chat', 'andy', NULL, 'scripted', 1, 10, 0, 0, 2, 7);
@@ -107,7 +107,10 @@ describe("DatabaseSqlite", () => {
           assert.includeMembers([...(yield* tables)], ["tasks", "task_runs"])
           assert.strictEqual((yield* sql`SELECT * FROM memories`).length, 1)
           assert.deepStrictEqual(yield* sql`SELECT attempt, microdollars FROM calls`, [{ attempt: 1, microdollars: 7 }])
-          assert.includeMembers([...(yield* versions)], [1, 2, 3, 4, 5])
+          assert.deepStrictEqual(yield* sql`SELECT agent, of_turn, conversation FROM payers`, [
+            { agent: "andy", of_turn: 1, conversation: "memory:chat" }
+          ])
+          assert.includeMembers([...(yield* versions)], [1, 2, 3, 4, 5, 6])
         })
       )
     })

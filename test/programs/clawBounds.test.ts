@@ -1,7 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
+import { Agent } from "effect-claw"
+import { ShellTools } from "effect-claw/layers/ShellTools"
+import { SwarmTools } from "effect-claw/layers/SwarmTools"
+import type { Budget } from "effect-claw/services/Budget"
 import * as Channel from "effect-claw/services/Channel"
 import { Ledger } from "effect-claw/services/Ledger"
-import { ChannelName } from "effect-claw/services/Message"
+import { AgentName, ChannelName } from "effect-claw/services/Message"
 import { type ChannelMemory, ModelScripted, SandboxMemory } from "effect-claw/testing"
 import * as AiError from "effect/ai/AiError"
 import * as Effect from "effect/Effect"
@@ -13,6 +17,10 @@ import { ask, commands, echo, last, life, model, replies, requests, say, transcr
 
 const text = ModelScripted.text
 const call = ModelScripted.call
+
+let runs = 0
+/** What it returns is always something else. */
+const varied = SandboxMemory.layer(() => ({ stdout: `${++runs}` }))
 
 /** A test on a folder that outlives its claws. */
 const test = (name: string, body: (directory: string) => Effect.Effect<unknown, unknown, Scope.Scope>) =>
@@ -163,4 +171,38 @@ describe("a call that the provider refused", () => {
       const { calls, inputTokens } = yield* Ledger.use((ledger) => ledger.spent({}))
       assert.deepStrictEqual({ calls, inputTokens }, { calls: 0, inputTokens: 0 })
     }).pipe(life(directory, { model: model([new AiError.AuthenticationError({ kind: "InvalidKey" })]) })))
+})
+
+describe("what a team spends", () => {
+  const team = (budget: Budget) => {
+    const deep = Agent.make("deep", { instructions: "You dig.", toolkits: [ShellTools] })
+    const middle = Agent.make("middle", { instructions: "You ask deep.", toolkits: [SwarmTools], team: [deep] })
+    return Agent.make("lead", { instructions: "You ask middle.", toolkits: [SwarmTools], team: [middle], budget })
+  }
+  /** Each asks the next; `deep` works until it is stopped. */
+  const digging = model((request) => {
+    const said = last(request)
+    if (said === "dig") return call("delegate", { agent: "middle", brief: "dig on" })
+    if (said === "dig on") return call("delegate", { agent: "deep", brief: "dig deep" })
+    if (said.startsWith("delegate")) return text(said)
+    return { ...call("bash", { command: `${said.length}` }), usage: { input: 100, output: 8_000 } }
+  })
+  const spent = (name: string) =>
+    Effect.map(
+      Ledger.use((ledger) => ledger.spent({ agent: AgentName.make(name) })),
+      ({ inputTokens, outputTokens }) => inputTokens + outputTokens
+    )
+
+  for (const period of ["perDay", "perTurn"] as const) {
+    test(`is its leader's, and ends at the leader's budget ${period}`, (directory) =>
+      Effect.gen(function* () {
+        const reply = yield* ask("dig")
+        assert.match(reply, /deep stopped at its bound|I stopped: the budget/)
+        const [lead, middle, deep] = yield* Effect.forEach(["lead", "middle", "deep"], spent)
+        assert.isAtMost(lead ?? NaN, 100_000)
+        assert.isAbove(deep ?? NaN, 50_000)
+        assert.isTrue((lead ?? 0) > (middle ?? 0) && (middle ?? 0) > (deep ?? 0))
+        assert.include(yield* ask("/usage"), `${(lead ?? NaN).toLocaleString("en-US")} tokens`)
+      }).pipe(life(directory, { model: digging, agents: [team({ [period]: "100000 tokens" })], hands: varied })))
+  }
 })

@@ -6,6 +6,7 @@ import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { globSync } from "node:fs"
+import { join } from "node:path"
 import { containersOn, describeWithEngine } from "../support/engine.ts"
 import * as MessagesServer from "../support/MessagesServer.ts"
 import * as Program from "../support/program.ts"
@@ -162,6 +163,59 @@ describe.concurrent("the assistant at a terminal", Program.slow, () => {
       )
       assert.match(told[1] ?? "", /^Once.* …$/)
     }).pipe(Effect.provide(MessagesServer.layer())))
+})
+
+describe("a call that needs approval, at a terminal", Program.slow, () => {
+  const command = [process.execPath, "--conditions=source", join(Program.root, "test/support/careful.ts")] as const
+  const question = /May I call "bash"\? Answer \/approve (\w{4}) or \/deny \1 within a day\.\n```\n[^]*```\n›$/
+
+  test("is asked about above the prompt, and made when it is approved", () =>
+    Effect.gen(function* () {
+      const terminal = yield* Program.startAtTerminal({ home: yield* Program.home, command })
+      yield* terminal.see(/ready\n›$/)
+      yield* terminal.write(`run: sleep 1; echo paid${enter}`)
+      yield* terminal.see(question)
+      yield* terminal.write(`/approve${enter}`)
+      // The turn goes on in sight.
+      yield* terminal.see(/Approved: "bash"\.\n\S bash: sleep 1; echo paid$/)
+      assert.deepStrictEqual(from(yield* terminal.see(/\npaid\n›$/), "› /approve"), [
+        "› /approve",
+        'Approved: "bash".',
+        "paid",
+        "›"
+      ])
+    }))
+
+  test("is still asked about when it is started again", () =>
+    Effect.gen(function* () {
+      const home = yield* Program.home
+      const before = yield* Program.startAtTerminal({ home, command })
+      yield* before.see(/ready\n›$/)
+      yield* before.write(`run: echo paid${enter}`)
+      yield* before.see(question)
+      yield* before.write(ctrlD)
+      assert.strictEqual((yield* before.ended).code, 0)
+      const terminal = yield* Program.startAtTerminal({ home, command })
+      yield* terminal.see(/ready\n›$/)
+      yield* terminal.write(`/deny${enter}`)
+      yield* terminal.see(/Denied: "bash"\.\n[^]*The person denied this call\.\n›$/)
+    }))
+
+  it.live("at a pipe each line is answered before the next is read, a yes by what was approved", () =>
+    Effect.gen(function* () {
+      const input = ["run: sleep 1; echo one", "/approve", "run: echo two", "/deny", "/approve", ""].join("\n")
+      const { code, stdout } = yield* Program.run({ home: yield* Program.home, command, input })
+      assert.strictEqual(code, 0)
+      assert.deepStrictEqual(
+        stdout
+          .split("\n")
+          .filter((line) => /^(May|Approved|Denied|one|two|There|That)/.test(line))
+          .map((line) => line.split(/[ :]/)[0]),
+        ["May", "Approved", "one", "May", "Denied", "That", "There"],
+        stdout
+      )
+    })
+  )
 })
 
 describe("a reply that stalls", Program.slow, () => {

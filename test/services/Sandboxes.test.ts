@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as SandboxMemory from "effect-claw/layers/SandboxMemory"
 import { AgentName, ConversationId } from "effect-claw/services/Message"
 import * as Mount from "effect-claw/services/Mount"
+import { Rights } from "effect-claw/services/Rights"
 import * as Sandbox from "effect-claw/services/Sandbox"
 import * as Sandboxes from "effect-claw/services/Sandboxes"
 import { WorkspaceError, Workspaces } from "effect-claw/services/Workspaces"
@@ -27,8 +28,9 @@ const parts = <A>(sandbox: Layer.Layer<Sandbox.Sandbox | A>, options: Partial<Sa
     ...options
   }).pipe(Layer.provideMerge(sandbox), Layer.provide(workspaces))
 
-const session = (agent = andy, conversation = chat) =>
-  Sandboxes.Sandboxes.use((sandboxes) => sandboxes.session(agent, conversation))
+const granted = new Rights({ tools: [], mounts: ["~/notes", "~/.ssh"].map((host) => ({ host, write: false })) })
+const session = (agent = andy, conversation = chat, rights = granted) =>
+  Sandboxes.Sandboxes.use((sandboxes) => sandboxes.session(agent, conversation, rights))
 
 /** A command in a session that is given back at once, as a tool does. */
 const run = (agent?: AgentName, conversation?: ConversationId) =>
@@ -135,6 +137,24 @@ describe("Sandboxes", () => {
             ? Effect.succeed({ host: "/real/notes", target: "/mnt/notes", write })
             : Effect.fail(new Mount.MountRefused({ host, rule: "never" }))
       })
+    )
+  )
+
+  it.effect("a session has no more mounts than the turn's rights, and none is shared with a turn of others", () =>
+    Effect.gen(function* () {
+      const { opened } = yield* SandboxMemory.SandboxMemory
+      const rights = (...mounts: Rights["mounts"]) => new Rights({ tools: ["bash"], mounts })
+      const mounted = (of: Rights) =>
+        Effect.map(session(andy, chat, of), ({ id }) => opened[Number(id.slice("memory-".length)) - 1]?.mounts)
+      const write = { host: "~/notes", target: "~/notes", write: true }
+      assert.deepStrictEqual(yield* mounted(rights({ host: "~/notes", write: true })), [write])
+      assert.deepStrictEqual(yield* mounted(rights({ host: "~/notes", write: false })), [{ ...write, write: false }])
+      assert.deepStrictEqual(yield* mounted(rights({ host: "~/other", write: true })), [])
+      assert.deepStrictEqual(yield* mounted(rights({ host: "~/notes", write: true })), [write])
+      assert.lengthOf(opened, 3)
+    }).pipe(
+      Effect.provide(parts(SandboxMemory.layer(), { optionsOf: () => ({ mounts: [Mount.writable("~/notes")] }) })),
+      Effect.provideService(Mount.Mounts, { grant: ({ host, write }) => Effect.succeed({ host, target: host, write }) })
     )
   )
 

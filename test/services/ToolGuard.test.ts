@@ -9,7 +9,8 @@ import { ConversationId, Sender } from "effect-claw/services/Message"
 import { Rights } from "effect-claw/services/Rights"
 import * as ToolGuard from "effect-claw/services/ToolGuard"
 import { interruptedResult } from "effect-claw/services/Transcript"
-import { TurnId } from "effect-claw/services/Turn"
+import { type Approval, TurnId } from "effect-claw/services/Turn"
+import * as Turn from "effect-claw/services/Turn"
 import * as Prompt from "effect/ai/Prompt"
 import * as Tool from "effect/ai/Tool"
 import * as Toolkit from "effect/ai/Toolkit"
@@ -42,6 +43,10 @@ const toolkit = Toolkit.make(
   tool("repeatable").annotate(Tool.Idempotent, true),
   tool("look").annotate(Tool.Readonly, true),
   tool("flood"),
+  tool("pay").setNeedsApproval(true),
+  tool("maybe").setNeedsApproval(({ text }) =>
+    text === "fault" ? Effect.die("fault") : text === "throw" ? assert.fail("fault") : Effect.succeed(text !== "cheap")
+  ),
   Tool.make("table", { parameters, success: Schema.Unknown })
 )
 
@@ -71,6 +76,8 @@ const make = (log = makeLog()) => {
         dawdle: () => never("dawdle"),
         repeatable: () => Effect.as(ran("repeatable"), "done"),
         look: () => Effect.as(ran("look"), "seen"),
+        pay: ({ text }) => Effect.as(ran("pay"), `paid ${text}`),
+        maybe: ({ text }) => Effect.as(ran("maybe"), `did ${text}`),
         flood: ({ text }) => Effect.succeed(text.repeat(100_000)),
         table: ({ text }) => Effect.succeed(text === "big" ? 10n : { rows: Array.from({ length: 20_000 }, () => text) })
       })
@@ -91,17 +98,23 @@ interface Call {
   readonly rights?: Rights
   readonly interrupted?: boolean
   readonly log?: ReturnType<typeof makeLog>
+  readonly depth?: number
+  readonly approval?: Approval
+  readonly textLimit?: number
 }
 
-/** Makes a call as the runtime does. */
-const call = Effect.fnUntraced(function* (name: string, options: Call = {}) {
+/** Makes a call as the runtime does; an id is that of a question. */
+const attempt = Effect.fnUntraced(function* (name: string, options: Call = {}) {
   const { interrupted = false, log, params = { text: "hi" }, rights = everything } = options
+  const { approval, depth = 0, textLimit = Infinity } = options
   const agent = yield* make(log)
   return yield* ToolGuard.ToolGuard.use((guard) =>
     guard.call({
       call: Prompt.toolCallPart({ id: "c1", name, params, providerExecuted: false }),
       agent,
       interrupted,
+      approval,
+      textLimit,
       turn: {
         conversation,
         turn: TurnId.make(1),
@@ -110,11 +123,15 @@ const call = Effect.fnUntraced(function* (name: string, options: Call = {}) {
         sender: Sender.make("memory:ada"),
         rights,
         team: [],
-        depth: 0
+        depth
       }
     })
   )
 })
+
+/** Makes a call that nobody is asked about. */
+const call = (...of: Parameters<typeof attempt>) =>
+  Effect.map(attempt(...of), (came) => (typeof came === "string" ? assert.fail("a question") : came))
 
 const journalled = Journal.use((journal) =>
   Effect.map(journal.entries(conversation, 0), (entries) => entries.map(({ event }) => event))
@@ -287,4 +304,111 @@ describe("ToolGuard", () => {
       assert.deepStrictEqual(log.ran, [])
     }).pipe(Effect.provide(Layer.merge(model, Layer.provide(ToolGuard.layer, broken))))
   })
+
+  const sent = Journal.use((journal) =>
+    Effect.map(journal.outbox(conversation), (outputs) => outputs.map(({ text }) => text))
+  )
+  /** What the journal says of the one call that was asked about. */
+  const asked = Effect.gen(function* () {
+    const entries = yield* Journal.use((journal) => journal.entries(conversation, 0))
+    return Turn.approvals(entries, 0).get("c1") ?? assert.fail("nothing was asked")
+  })
+  const yes = Effect.map(asked, (one): Approval => ({ ...one, answer: { yes: true } }))
+
+  test("a tool that needs approval is not run: a person is asked, and shown all of its arguments", () =>
+    Effect.gen(function* () {
+      const log = makeLog()
+      const question = yield* attempt("pay", { log })
+      assert.isString(question)
+      assert.deepStrictEqual(log.ran, [])
+      const { code, ...approval } = yield* asked
+      assert.deepInclude(approval, { call: "c1", tool: "pay", sender: Sender.make("memory:ada"), answer: undefined })
+      assert.deepStrictEqual(yield* sent, [
+        `May I call "pay"? Answer /approve ${code} or /deny ${code} within a day.\n\`\`\`\n{\n  "text": "hi"\n}\n\`\`\``
+      ])
+    }))
+
+  test("approved, it is run", () =>
+    Effect.gen(function* () {
+      yield* attempt("pay")
+      assert.strictEqual((yield* call("pay", { approval: yield* yes })).result, "paid hi")
+    }))
+
+  test("denied, it is not, and the model is told why", () =>
+    Effect.gen(function* () {
+      const log = makeLog()
+      yield* attempt("pay")
+      const denied: Approval = { ...(yield* asked), answer: { yes: false, why: "no" } }
+      assert.deepInclude(yield* call("pay", { approval: denied, log }), { isFailure: true, result: "no" })
+      assert.deepStrictEqual(log.ran, [])
+    }))
+
+  test("arguments that change after consent are refused, and so is another tool", () =>
+    Effect.gen(function* () {
+      const log = makeLog()
+      yield* attempt("pay")
+      const approval = yield* yes
+      for (const [name, params] of [
+        ["pay", { text: "ho" }],
+        ["pay", { text: "hi", more: 1 }],
+        ["maybe", { text: "hi" }]
+      ] as const) {
+        assert.deepInclude(yield* call(name, { params, approval, log }), {
+          isFailure: true,
+          result: "What was approved is not this call."
+        })
+      }
+      assert.deepStrictEqual(log.ran, [])
+    }))
+
+  test("a function decides by the arguments; one that fails has a person decide", () =>
+    Effect.gen(function* () {
+      assert.strictEqual((yield* call("maybe", { params: { text: "cheap" } })).result, "did cheap")
+      for (const text of ["dear", "fault", "throw"]) assert.isString(yield* attempt("maybe", { params: { text } }))
+    }))
+
+  test("a no stays one, whatever the function says by then", () =>
+    Effect.gen(function* () {
+      const log = makeLog()
+      yield* attempt("maybe")
+      const denied: Approval = { ...(yield* asked), answer: { yes: false, why: "no" } }
+      assert.strictEqual((yield* call("maybe", { params: { text: "cheap" }, approval: denied, log })).result, "no")
+      assert.deepStrictEqual(log.ran, [])
+    }))
+
+  test("nobody is asked about arguments that the tool does not take", () =>
+    Effect.gen(function* () {
+      const log = makeLog()
+      for (const name of ["pay", "maybe"]) {
+        const result = yield* call(name, { params: { text: 1 }, log })
+        assert.isTrue(result.isFailure)
+        assert.include(result.result, "text")
+      }
+      assert.deepStrictEqual(log.ran, [])
+    }))
+
+  test("what is too long to be shown whole is refused", () =>
+    Effect.gen(function* () {
+      for (const options of [{ params: { text: "x".repeat(2000) } }, { textLimit: 80 }]) {
+        const result = yield* call("pay", options)
+        assert.isTrue(result.isFailure)
+        assert.include(result.result, "too long to be shown")
+      }
+      assert.deepStrictEqual(yield* sent, [])
+    }))
+
+  test("an agent that works for another asks nobody, and may not call it", () =>
+    Effect.gen(function* () {
+      const log = makeLog()
+      const result = yield* call("pay", { depth: 1, log })
+      assert.deepInclude(result, { isFailure: true })
+      assert.include(result.result, "needs a person's approval")
+      assert.deepStrictEqual([yield* sent, log.ran], [[], []])
+    }))
+
+  test("without the right to it, nobody is asked", () =>
+    Effect.gen(function* () {
+      assert.include((yield* call("pay", { rights: new Rights({ tools: [] }) })).result, "You have no tools.")
+      assert.deepStrictEqual(yield* sent, [])
+    }))
 })

@@ -186,3 +186,76 @@ describe("Turn.mandate", () => {
     assert.strictEqual(Turn.mandate(entries(brief, asked(1), answered(1), over(), said(bob))).parent, undefined)
   })
 })
+
+describe("Turn.approvals", () => {
+  const day = 86_400_000
+  const waits = (call: string, code = `code ${call}`): Turn.Event => ({
+    _tag: "ApprovalAsked",
+    call,
+    tool: "bash",
+    digest: `digest ${call}`,
+    code
+  })
+  const answers = (call: string, yes: boolean, code = `code ${call}`): Turn.Event => ({
+    _tag: "ApprovalAnswered",
+    code,
+    digest: `digest ${call}`,
+    yes,
+    by: ada
+  })
+  const before = [said(ada), asked(1), answered(1, "a", "b")]
+  const of = (events: ReadonlyArray<Turn.Event>, now = 0) =>
+    Object.fromEntries(
+      [...Turn.approvals(entries(...events), now)].map(([call, { answer }]) => [call, answer?.yes ?? "waits"])
+    )
+
+  it("a turn is parked while a call waits, and the others go on", () => {
+    const next = (...events: ReadonlyArray<Turn.Event>) => Turn.next(entries(...before, ...events))
+    assert.deepInclude(next(waits("a")), { _tag: "CallTools", calls: [callOf("b")] })
+    assert.deepStrictEqual(next(waits("a"), started("b"), ended("b")), { _tag: "Park" })
+    assert.deepStrictEqual(next(waits("a"), waits("b")), { _tag: "Park" })
+    assert.deepInclude(next(waits("a"), waits("b"), answers("b", true)), { _tag: "CallTools", calls: [callOf("b")] })
+    assert.deepInclude(next(waits("a"), ended("b"), answers("a", false)), { _tag: "CallTools", calls: [callOf("a")] })
+  })
+
+  it("an answer is for the one call of its code and its digest, and the first counts", () => {
+    assert.deepStrictEqual(of([...before, waits("a"), waits("b"), answers("a", true)]), { a: true, b: "waits" })
+    assert.deepStrictEqual(of([...before, waits("a"), answers("a", true, "code b")]), { a: "waits" })
+    assert.deepStrictEqual(of([...before, waits("a"), answers("b", true, "code a")]), { a: "waits" })
+    assert.deepStrictEqual(of([...before, waits("a"), answers("a", false), answers("a", true)]), { a: false })
+    assert.deepStrictEqual(of([...before, answers("a", true), waits("a")]), { a: "waits" })
+  })
+
+  it("it is for no other step, turn or conversation that begins afresh", () => {
+    const given = [...before, waits("a"), answers("a", true)]
+    assert.deepStrictEqual(of([...given, asked(2), answered(2, "a")]), {})
+    assert.deepStrictEqual(of([...given, asked(2), answered(2, "a"), waits("a", "other"), answers("a", true)]), {
+      a: "waits"
+    })
+    assert.deepStrictEqual(of([...given, over({ _tag: "Stopped" })]), {})
+    assert.deepStrictEqual(of([...given, { _tag: "ConversationReset" }]), {})
+  })
+
+  it("a message that a person writes instead denies all that wait; one that waits itself, and a task, do not", () => {
+    const waiting = [...before, waits("a"), waits("b"), answers("a", true)]
+    assert.deepStrictEqual(of([...waiting, said(bob)]), { a: true, b: false })
+    assert.deepStrictEqual(of([...waiting, collected, task(ada)]), { a: true, b: "waits" })
+  })
+
+  it("nobody's answer is a no after a day, and so is one that comes then", () => {
+    assert.deepStrictEqual(of([...before, waits("a")], day - 1), { a: "waits" })
+    assert.deepStrictEqual(of([...before, waits("a")], day), { a: false })
+    assert.deepInclude(Turn.next(entries(...before, waits("a"), ended("b")), day), { _tag: "CallTools" })
+    const waiting = entries(...before, waits("a"))
+    const answer = (at: number) => Turn.approvals([...waiting, { position: 9, at, event: answers("a", true) }], 9 * day)
+    assert.deepStrictEqual(answer(day - 1).get("a")?.answer, { yes: true })
+    assert.isFalse(answer(day).get("a")?.answer?.yes)
+  })
+
+  it("of two calls with one id the first is made, and no other in its name", () => {
+    const two = Prompt.toolCallPart({ id: "a", name: "bash", params: { command: "other" }, providerExecuted: false })
+    const both: Turn.Event = { _tag: "ModelAnswered", step: 1, content: [callOf("a"), two], usage }
+    assert.deepInclude(Turn.next(entries(said(ada), asked(1), both)), { calls: [callOf("a")] })
+    assert.deepStrictEqual(Turn.next(entries(said(ada), asked(1), both, ended("a"))), { _tag: "AskModel", step: 2 })
+  })
+})

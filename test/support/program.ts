@@ -190,7 +190,9 @@ const columns = 100
 /** Starts the program at a terminal of 40 rows and 100 columns. */
 export const startAtTerminal = (options: Options): Effect.Effect<Terminal, never, Scope.Scope> =>
   Effect.suspend(() => {
-    const quoted = [process.execPath, bin, ...(options.args ?? [])].map((word) => `'${word}'`).join(" ")
+    const quoted = [...(options.command ?? [process.execPath, bin]), ...(options.args ?? [])]
+      .map((word) => `'${word}'`)
+      .join(" ")
     const command = `stty rows 40 cols ${columns}; exec ${quoted}`
     const child = spawn("script", ["-qfec", command, "/dev/null"], { env: environment(options) })
     const screen = makeScreen(columns)

@@ -68,6 +68,16 @@ export const migrations = {
     `DROP TABLE calls`,
     `ALTER TABLE attempts RENAME TO calls`,
     `CREATE INDEX calls_agent ON calls (agent, at)`
+  ),
+  // Who pays for a call: its agent, and those that one works for, each in a turn of its own.
+  "6_payers": statements(
+    `CREATE TABLE payers (turn INTEGER NOT NULL, step INTEGER NOT NULL, attempt INTEGER NOT NULL,
+      agent TEXT NOT NULL, of_turn INTEGER NOT NULL, conversation TEXT NOT NULL, at INTEGER NOT NULL,
+      PRIMARY KEY (turn, step, attempt, agent, of_turn)) WITHOUT ROWID`,
+    `INSERT INTO payers SELECT turn, step, attempt, agent, turn, conversation, at FROM calls`,
+    `CREATE INDEX payers_agent ON payers (agent, at)`,
+    `CREATE INDEX payers_turn ON payers (of_turn)`,
+    `DROP INDEX calls_agent`
   )
 }
 

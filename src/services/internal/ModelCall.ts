@@ -22,6 +22,20 @@ export interface Answer {
 /** Nothing that is known of. */
 export const unknownUsage = new Response.Usage({ inputTokens: {}, outputTokens: {} })
 
+/** The answer of a model that was not asked. */
+export const noAnswer: Answer = { content: [], usage: unknownUsage, finish: "unknown" }
+
+/** What an answer says. */
+export const textOf = (content: Answer["content"]): string =>
+  content.flatMap((part) => (part.type === "text" ? [part.text] : [])).join("")
+
+/** What of an answer is for the chat. */
+export const replyOf = (content: Answer["content"], finish: Answer["finish"]): string => {
+  const text = textOf(content)
+  if (finish === "content-filter" && text.trim() === "") return "The model declined to answer this."
+  return finish === "length" ? `${text}\n\n[The answer was cut at the model's limit.]` : text
+}
+
 /** A wait longer than this is not waited for: the chat is told instead. */
 const longestWait = Duration.minutes(2)
 
