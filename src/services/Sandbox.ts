@@ -26,6 +26,8 @@ export class ImageMissing extends Schema.TaggedError<ImageMissing>()("ImageMissi
 export class SessionLost extends Schema.TaggedError<SessionLost>()("SessionLost", { detail: Schema.String }) {}
 /** The spec asks for what this implementation cannot enforce. */
 export class SpecRejected extends Schema.TaggedError<SpecRejected>()("SpecRejected", { detail: Schema.String }) {}
+/** The workspace holds more than it may. Files in it can be deleted, and not written to. */
+export class WorkspaceFull extends Schema.TaggedError<WorkspaceFull>()("WorkspaceFull", { detail: Schema.String }) {}
 /** A file inside cannot be read or written. */
 export class FileFailed extends Schema.TaggedError<FileFailed>()("FileFailed", {
   path: Schema.String,
@@ -35,7 +37,7 @@ export class FileFailed extends Schema.TaggedError<FileFailed>()("FileFailed", {
 /** A sandbox failed, for `reason`. */
 export class SandboxError extends Schema.TaggedError<SandboxError>("effect-claw/services/Sandbox/SandboxError")(
   "SandboxError",
-  { reason: Schema.Union([SandboxUnavailable, ImageMissing, SessionLost, SpecRejected, FileFailed]) }
+  { reason: Schema.Union([SandboxUnavailable, ImageMissing, SessionLost, SpecRejected, WorkspaceFull, FileFailed]) }
 ) {
   override get message(): string {
     return this.reason._tag === "FileFailed" ? `${this.reason.path}: ${this.reason.detail}` : this.reason.detail
@@ -52,6 +54,10 @@ export interface SandboxOptions {
   readonly cpus?: number
   /** Processes and threads at once. Default 256. */
   readonly processes?: number
+  /** What its workspace may hold, on the disk. It is measured by the claw, about once a second. Default `1 GiB`. */
+  readonly disk?: ByteSize.Input
+  /** Open it when a turn begins, while the model thinks, and not by the first tool that needs it. Default false. */
+  readonly warm?: boolean
   /** Folders of the host that it sees beside its workspace. Default: none. */
   readonly mounts?: ReadonlyArray<Mount>
 }
@@ -65,13 +71,16 @@ export interface SandboxSpec {
   /** Host folder that is the session's `/workspace`, readable and writable. It and the mounts are all of the host inside. */
   readonly workspace: string
   readonly mounts: ReadonlyArray<Granted>
+  /** Whose it is, for `Sandbox.reap`. */
+  readonly claw: string | undefined
 }
 
 /** Options with their defaults filled in. Throws on a size that is none, because a definition is code. */
 export const makeSpec = (
   options: SandboxOptions,
   workspace: string,
-  mounts: ReadonlyArray<Granted> = []
+  mounts: ReadonlyArray<Granted> = [],
+  claw?: string
 ): SandboxSpec => ({
   image: options.image,
   memoryBytes:
@@ -81,7 +90,8 @@ export const makeSpec = (
   cpus: options.cpus ?? 1,
   processes: options.processes ?? 256,
   workspace,
-  mounts
+  mounts,
+  claw
 })
 
 /** A command: a `bash` script, or an argument vector that no shell reads. */
@@ -121,6 +131,8 @@ export interface SandboxSession {
   readonly readFile: (path: string, limit?: number) => Effect.Effect<Uint8Array, SandboxError>
   /** Writes a file, making the folders above it. */
   readonly writeFile: (path: string, content: Uint8Array) => Effect.Effect<void, SandboxError>
+  /** Halts all that runs inside, and comes back with what lets it go on. Not there where nothing runs between commands. */
+  readonly pause?: Effect.Effect<Effect.Effect<void, SandboxError>, SandboxError>
 }
 
 /** Opens sessions. */
@@ -130,6 +142,8 @@ export class Sandbox extends Context.Service<
     /** For people: `Docker 27.3`, `virtual shell`. */
     readonly description: Effect.Effect<string>
     readonly open: (spec: SandboxSpec) => Effect.Effect<SandboxSession, SandboxError, Scope.Scope>
+    /** Takes away what earlier runs of a claw left behind, and nothing of another's. Not there where nothing can be left. */
+    readonly reap?: (claw: string) => Effect.Effect<void, SandboxError>
   }
 >()("effect-claw/services/Sandbox") {}
 
