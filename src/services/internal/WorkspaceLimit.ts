@@ -76,8 +76,9 @@ export const make = Effect.fnUntraced(function* (
   }
 })
 
+/** A command whose writes fail, each with an error instead of a signal that ends it. */
 const leashed = (command: Command, told: string): Command => {
-  const leash = `ulimit -f 0 2>/dev/null; echo '${told}' >&2\n`
+  const leash = `{ trap '' XFSZ; ulimit -f 0; } 2>/dev/null; echo '${told}' >&2\n`
   const run = command.run
   return { ...command, run: typeof run === "string" ? leash + run : ["bash", "-c", `${leash}"$@"`, "bash", ...run] }
 }
