@@ -122,9 +122,9 @@ export const layer = (options: Options): Layer.Layer<Sandboxes, never, Sandbox |
             const disk = wanted.disk === undefined ? defaultDisk : ByteSize.fromInputUnsafe(wanted.disk)
             const most = ByteSize.toNumberUnsafe(disk)
             // What cannot be looked at may be anything.
-            const measure = Effect.orElseSucceed(workspaces.size(folder, most), () => Infinity)
+            const measure = (limit: number) => Effect.orElseSucceed(workspaces.size(folder, limit), () => Infinity)
             const opening = sandbox.open(makeSpec(wanted, folder, mounts, claw))
-            const [session, size] = yield* Effect.all([opening, measure], { concurrency: 2 })
+            const [session, size] = yield* Effect.all([opening, measure(most)], { concurrency: 2 })
             const limited = yield* WorkspaceLimit.make(session, {
               most,
               shown: ByteSize.format(disk),

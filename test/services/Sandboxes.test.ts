@@ -17,12 +17,15 @@ const chat = ConversationId.make("memory:chat 1")
 
 const noFolder = new WorkspaceError({ folder: "/w", detail: "no space left" })
 
+let looks = 0
+
 /** Workspaces that are nowhere, and hold as much as `size` says. */
 const workspacesOf = (size: () => number, folder?: Effect.Effect<never, WorkspaceError>) =>
   Layer.succeed(Workspaces, {
     claw: Effect.succeed("claw 1"),
     folder: (agent, conversation) => folder ?? Effect.succeed(`/w/${agent}/${conversation}`),
-    size: () => Effect.sync(size),
+    // It is counted no further, and how far then is chance.
+    size: (_folder, limit) => Effect.sync(() => Math.min(size(), limit + 1 + (looks++ % 2))),
     place: () => Effect.fail(noFolder)
   })
 const workspaces = workspacesOf(() => 0)
@@ -287,6 +290,19 @@ describe("Sandboxes", () => {
         yield* run()
         size = 11 * mebibyte
         yield* TestClock.adjust("2 seconds")
+        assert.strictEqual(open.size, 0)
+      }).pipe(Effect.provide(bounded(() => size, SandboxMemory.layer())))
+    })
+
+    it.effect("one that was full before may not grow, either", () => {
+      let size = 20 * mebibyte
+      return Effect.gen(function* () {
+        const { open } = yield* SandboxMemory.SandboxMemory
+        yield* run()
+        yield* TestClock.adjust("10 seconds")
+        assert.strictEqual(open.size, 1)
+        size++
+        yield* TestClock.adjust("1 second")
         assert.strictEqual(open.size, 0)
       }).pipe(Effect.provide(bounded(() => size, SandboxMemory.layer())))
     })

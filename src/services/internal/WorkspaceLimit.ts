@@ -15,12 +15,13 @@ import { type Command, SandboxError, type SandboxSession, WorkspaceFull } from "
 /** How often it is measured; less often where that takes longer than a tenth of it. */
 const interval = Duration.seconds(1)
 
-/** `most` is in bytes, and `shown` is it for people; `size` is what it holds now. `end` closes the session. */
+/** `most` is in bytes, and `shown` is it for people; `size` is what `measure(most)` gave. `end` closes the session. */
 export interface Options {
   readonly most: number
   readonly shown: string
   readonly size: number
-  readonly measure: Effect.Effect<number>
+  /** Counts no further than a limit. */
+  readonly measure: (limit: number) => Effect.Effect<number>
   readonly end: Effect.Effect<void>
 }
 
@@ -36,12 +37,14 @@ export const make = Effect.fnUntraced(function* (
   const over = Deferred.await(crossed)
   let { size } = options
   /** One that was full before may not grow either. */
-  let bound = Math.max(most, size)
+  let bound = size > most ? yield* measure(Infinity) : most
 
-  const look = Effect.map(measure, (measured) => {
-    size = measured
-    if (size <= most) bound = most
-  })
+  const look = Effect.suspend(() =>
+    Effect.map(measure(bound), (measured) => {
+      size = measured
+      if (size <= most) bound = most
+    })
+  )
   let wait = interval
   yield* Effect.suspend(() => Effect.delay(Effect.timed(look), wait)).pipe(
     Effect.tap(([took]) => Effect.sync(() => (wait = Duration.max(interval, Duration.times(took, 10))))),
