@@ -4,24 +4,9 @@ import * as Local from "effect-claw/programs/Local"
 import * as ModelOffline from "effect-claw/layers/ModelOffline"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import * as BenchChannel from "./channel.ts"
-import { atPrompt, type Row, withFolder } from "./support.ts"
-
-const mebibytes = (bytes: number): string => `${(bytes / 1024 / 1024).toFixed(0)} MiB`
-
-const residentOf = (pid: number): number =>
-  Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) * 1024
-
-/** After all that can be let go is let go, so that what is counted is what is held. */
-const resident = async (): Promise<number> => {
-  for (let round = 0; round < 5; round++) {
-    globalThis.gc?.({ type: "major", execution: "sync", flavor: "last-resort" })
-    await new Promise((resolve) => setTimeout(resolve, 200))
-  }
-  return residentOf(process.pid)
-}
+import { atPrompt, mebibytes, resident, residentOf, type Row, withFolder } from "./support.ts"
 
 const andy = Agent.make("andy", { instructions: "You are Andy." })
 

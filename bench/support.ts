@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import type { Server } from "node:http"
-import { mkdtempSync, rmSync } from "node:fs"
+import { mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { join } from "node:path"
 
 /** A figure, what it is held against in the same run, and what is aimed at. */
@@ -19,6 +19,22 @@ export const median = (values: ReadonlyArray<number>): number =>
   values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
 
 export const millis = (value: number): string => `${value < 10 ? value.toFixed(2) : value.toFixed(0)} ms`
+
+export const mebibytes = (bytes: number): string =>
+  `${(bytes / 1024 / 1024).toFixed(bytes < 10 * 1024 * 1024 ? 1 : 0)} MiB`
+
+/** Resident memory of a process, in bytes. */
+export const residentOf = (pid: number): number =>
+  Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) * 1024
+
+/** This process's own, after all that can be let go is let go, so that what is counted is what is held. */
+export const resident = async (): Promise<number> => {
+  for (let round = 0; round < 5; round++) {
+    globalThis.gc?.({ type: "major", execution: "sync", flavor: "last-resort" })
+    await new Promise((resolve) => setTimeout(resolve, 200))
+  }
+  return residentOf(process.pid)
+}
 
 /** Runs a measurement, times over, and takes the median. */
 export const sample = async (times: number, measure: () => Promise<number>): Promise<number> => {

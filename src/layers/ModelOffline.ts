@@ -8,7 +8,7 @@ import * as LanguageModel from "effect/ai/LanguageModel"
 import type * as Prompt from "effect/ai/Prompt"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { unescape } from "../services/PromptBorder.ts"
+import { unescape, unwrapResult } from "../services/PromptBorder.ts"
 import { stopped } from "../services/Transcript.ts"
 import { ModelInfo } from "../services/ModelInfo.ts"
 import { makeModel, type Reply, type ReplyCall } from "./internal/replies.ts"
@@ -131,7 +131,7 @@ const respond = (prompt: Prompt.Prompt): Reply => {
       for (const part of message.content) {
         // What was stopped is over; whoever stopped it asks for something else now.
         if (part.type !== "tool-result" || part.result === stopped) continue
-        const result = shown(part.result).trimEnd()
+        const result = unwrapResult(shown(part.result)).trimEnd()
         texts.push(part.isFailure ? `That did not work: ${result}` : result)
       }
     } else if (message.role === "user") {

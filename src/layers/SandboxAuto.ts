@@ -37,7 +37,8 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
       yield* Effect.forkScoped(chosen)
       return Sandbox.of({
         description: Effect.flatMap(chosen, ({ description }) => description),
-        open: (spec) => Effect.flatMap(chosen, ({ open }) => open(spec))
+        open: (spec) => Effect.flatMap(chosen, ({ open }) => open(spec)),
+        reap: (claw) => Effect.flatMap(chosen, ({ reap }) => reap?.(claw) ?? Effect.void)
       })
     })
   )

@@ -7,18 +7,24 @@
  * if this process is killed.
  */
 import Docker from "dockerode"
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
-import * as Schedule from "effect/Schedule"
 import * as Semaphore from "effect/Semaphore"
+import { randomUUID } from "node:crypto"
 import { lchown } from "node:fs/promises"
 import { fileURLToPath } from "node:url"
 import { Writable } from "node:stream"
 import { environmentOf, wayOutFolder } from "../services/Egress.ts"
-import { ImageMissing, Sandbox, SandboxError, type SandboxSpec, SandboxUnavailable } from "../services/Sandbox.ts"
+import {
+  ImageMissing,
+  Sandbox,
+  SandboxError,
+  type SandboxSpec,
+  SandboxUnavailable,
+  SessionLost
+} from "../services/Sandbox.ts"
 import * as Runner from "./internal/runner.ts"
 
 /** The image that is used, and made, unless a spec names another. */
@@ -93,7 +99,12 @@ const build = (docker: Docker, image: string) =>
     )
   )
 
-const containerOptions = (spec: SandboxSpec, image: string, options: Options): Docker.ContainerCreateOptions => {
+const containerOptions = (
+  spec: SandboxSpec,
+  image: string,
+  boot: string,
+  options: Options
+): Docker.ContainerCreateOptions => {
   const { gid, uid } = user()
   const { wayOut } = spec
   const environment = Object.entries(wayOut === undefined ? {} : environmentOf(wayOut))
@@ -109,7 +120,10 @@ const containerOptions = (spec: SandboxSpec, image: string, options: Options): D
     WorkingDir: "/workspace",
     Hostname: "sandbox",
     Env: ["HOME=/home/claw", "LANG=C.UTF-8", ...environment.map(([name, value]) => `${name}=${value}`)],
-    Labels: { "effect-claw": "sandbox" },
+    Labels: {
+      "effect-claw": "sandbox",
+      ...(spec.claw === undefined ? {} : { "effect-claw.claw": spec.claw, "effect-claw.boot": boot })
+    },
     OpenStdin: true,
     StdinOnce: true,
     Tty: false,
@@ -150,18 +164,20 @@ const containerOptions = (spec: SandboxSpec, image: string, options: Options): D
 const connect = ({ socketPath }: Options): Docker =>
   new Docker({ headers: { Connection: "close" }, ...(socketPath === undefined ? {} : { socketPath }) })
 
-/**
- * Takes away what a claw left that was killed before it could start its container: all others end by themselves. A claw
- * that lives starts a container at once, so one that is not started after a minute is nobody's.
- */
-const sweep = (docker: Docker): Effect.Effect<void> =>
-  Effect.gen(function* () {
-    const filters = { label: ["effect-claw=sandbox"], status: ["created"] }
-    const found = yield* engine(() => docker.listContainers({ all: true, filters }))
-    const now = yield* Clock.currentTimeMillis
-    const left = found.filter(({ Created }) => now - Created * 1000 > 60_000)
-    yield* Effect.forEach(left, ({ Id }) => engine(() => docker.getContainer(Id).remove({ force: true })))
-  }).pipe(Effect.ignore, Effect.repeat(Schedule.spaced("1 minute")), Effect.asVoid)
+/** Removes a container. Gone already is what is asked for. */
+const remove = (container: Docker.Container) =>
+  Effect.tryPromise({
+    try: () => container.remove({ force: true }),
+    catch: (cause) => ({ status: statusOf(cause), error: unavailable(cause) })
+  }).pipe(Effect.catch(({ error, status }) => (status === 404 || status === 409 ? Effect.void : Effect.fail(error))))
+
+/** Takes away what a claw left that was killed: containers that were not started yet, and those that were paused. */
+const reap = Effect.fnUntraced(function* (docker: Docker, claw: string, boot: string) {
+  const filters = { label: [`effect-claw.claw=${claw}`] }
+  const found = yield* engine(() => docker.listContainers({ all: true, filters }))
+  const left = found.filter(({ Labels }) => Labels["effect-claw.boot"] !== boot)
+  yield* Effect.forEach(left, ({ Id }) => remove(docker.getContainer(Id)), { concurrency: 8, discard: true })
+})
 
 /** Whether an engine answers, within ten seconds: a busy one takes a while. */
 export const isAvailable = (options: Options = {}): Effect.Effect<boolean> =>
@@ -183,7 +199,7 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
     Effect.gen(function* () {
       const docker = connect(options)
       const building = yield* Semaphore.make(1)
-      const sweeping = yield* Effect.cached(Effect.forkIn(sweep(docker), yield* Effect.scope))
+      const boot = randomUUID()
 
       const requireImage = (image: string) =>
         Effect.tryPromise({
@@ -206,20 +222,14 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
 
       const open = Effect.fn("Sandbox.open")(function* (spec: SandboxSpec) {
         const image = spec.image ?? options.image ?? defaultImage
-        yield* sweeping
         yield* requireImage(image)
         if (process.getuid?.() === 0) {
           const { gid, uid } = user()
           yield* Effect.tryPromise({ try: () => lchown(spec.workspace, uid, gid), catch: unavailable })
         }
         const container = yield* Effect.acquireRelease(
-          engine(() => docker.createContainer(containerOptions(spec, image, options))),
-          // Gone already is what is asked for.
-          (created) =>
-            Effect.tryPromise(() => created.remove({ force: true })).pipe(
-              Effect.timeoutOption("10 seconds"),
-              Effect.ignore
-            )
+          engine(() => docker.createContainer(containerOptions(spec, image, boot, options))),
+          (created) => remove(created).pipe(Effect.timeoutOption("10 seconds"), Effect.ignore)
         )
         const line = yield* Effect.acquireRelease(
           engine(() => container.attach({ stream: true, stdin: true, stdout: true, stderr: true, hijack: true })),
@@ -247,7 +257,15 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
         })
         const started = yield* Effect.forkChild(session, { startImmediately: true })
         yield* engine(() => container.start())
-        return yield* Fiber.join(started)
+        const lost = () => new SandboxError({ reason: new SessionLost({ detail: "the sandbox's container is gone" }) })
+        const resume = Effect.tryPromise({ try: () => container.unpause(), catch: lost })
+        return {
+          ...(yield* Fiber.join(started)),
+          pause: Effect.as(
+            engine(() => container.pause()),
+            Effect.asVoid(resume)
+          )
+        }
       })
 
       return Sandbox.of({
@@ -255,7 +273,8 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
           Effect.map(({ Version }) => `Docker ${Version}`),
           Effect.orElseSucceed(() => "Docker, which does not answer")
         ),
-        open
+        open,
+        reap: (claw) => reap(docker, claw, boot)
       })
     })
   )

@@ -100,16 +100,13 @@ const make = Effect.fnUntraced(function* <Agents extends ReadonlyArray<Agent.Any
   const sandbox = yield* Effect.serviceOption(Sandbox)
 
   const definitions = new Map(options.agents.flatMap(Agent.withTeam).map((agent) => [agent.name, agent]))
-  const ready = Agent.ready(options.agents)
-  const agents = yield* Option.isNone(sandbox)
-    ? ready
-    : Effect.gen(function* () {
-        const sessions = Sandboxes.layer({
-          ...options.sandboxes,
-          optionsOf: (agent) => definitions.get(agent)?.sandbox ?? {}
-        }).pipe(Layer.provide(Layer.succeed(Sandbox, sandbox.value)))
-        return yield* Effect.provideContext(ready, yield* Layer.build(sessions))
-      })
+  const optionsOf = (agent: AgentName) => definitions.get(agent)?.sandbox ?? {}
+  const sessions = Option.isNone(sandbox)
+    ? Context.empty()
+    : yield* Layer.build(
+        Sandboxes.layer({ ...options.sandboxes, optionsOf }).pipe(Layer.provide(Layer.succeed(Sandbox, sandbox.value)))
+      )
+  const agents = yield* Effect.provideContext(Agent.ready(options.agents), sessions)
   yield* validate(agents, options.bindings)
   const lacks = (yield* channels.names).length === 0 ? "channel" : options.bindings.length === 0 ? "binding" : undefined
   if (lacks !== undefined) yield* Effect.logWarning(`this claw has no ${lacks}, so nobody can talk with it`)
@@ -125,8 +122,20 @@ const make = Effect.fnUntraced(function* <Agents extends ReadonlyArray<Agent.Any
   const outbox = Context.get(parts, Outbox.Outbox)
   const gate = Context.get(parts, Gate.Gate)
 
+  const isWarm = [...definitions.values()].some(({ sandbox }) => sandbox.warm === true)
+  const sandboxes = Context.getOption(sessions, Sandboxes.Sandboxes)
+
+  /** Has the session of an agent that wants it warm opened while its model thinks. */
+  const warm = Effect.fnUntraced(function* (conversation: ConversationId) {
+    // A specialist's rights are known to its turn.
+    if (Option.isNone(sandboxes) || !isWarm || isChild(conversation)) return
+    const state = yield* journal.state(conversation)
+    const ready = Option.flatMapNullishOr(state, ({ agent }) => agents.get(agent))
+    if (Option.isSome(ready)) yield* sandboxes.value.warm(ready.value.agent.name, conversation, ready.value.rights)
+  })
+
   /** Does a conversation's work, in sight of its channel. */
-  const work = (conversation: ConversationId) =>
+  const inSight = (conversation: ConversationId) =>
     isChild(conversation)
       ? runtime.run(conversation, () => Effect.void)
       : Effect.flatMap(Effect.option(channels.get(channelOf(conversation))), (channel) => {
@@ -262,7 +271,7 @@ const make = Effect.fnUntraced(function* <Agents extends ReadonlyArray<Agent.Any
       { concurrency: "unbounded", discard: true }
     )
 
-  yield* conversations.serve(work)
+  yield* conversations.serve((conversation) => Effect.andThen(warm(conversation), inSight(conversation)))
   const received = yield* Effect.forkScoped(Stream.runForEachArray(channels.inbound, takeAll))
 
   return Claw.of({

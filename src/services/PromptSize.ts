@@ -4,7 +4,7 @@
  * Pure. What is cut says so, a wrapper that is cut is closed, and calls keep their results.
  */
 import * as Prompt from "effect/ai/Prompt"
-import { fromClaw } from "./PromptBorder.ts"
+import { escape, fromClaw } from "./PromptBorder.ts"
 
 /** Tokens that an image is counted as. */
 const imageTokens = 1600
@@ -48,9 +48,10 @@ export const clip = (text: string, limit: number): string =>
     ? text
     : `${text.slice(0, limit).toWellFormed()}\n[${(text.length - limit).toLocaleString("en-US")} characters more were cut]`
 
-/** The wrapper around a text is closed, however much of it is cut. */
+/** The wrapper around a text is closed, however much of it is cut; what stands behind it stays. */
 const clipInside = (text: string, limit: number): string => {
-  const end = /<\/\w+>$/.exec(text)?.[0] ?? ""
+  if (text.length <= limit) return text
+  const end = /<\/\w+>[^<>]*$/.exec(text)?.[0] ?? ""
   return clip(text.slice(0, text.length - end.length), limit) + end
 }
 
@@ -77,7 +78,7 @@ export const trim =
           content: message.content.map((part) =>
             part.type === "text"
               ? Prompt.textPart({ text: clipInside(part.text, said) })
-              : Prompt.textPart({ text: `[a file was here: ${part.fileName ?? part.mediaType}]` })
+              : Prompt.textPart({ text: `[a file was here: ${escape(part.fileName ?? part.mediaType)}]` })
           )
         })
       case "assistant":
@@ -97,7 +98,8 @@ export const trim =
               ? Prompt.toolResultPart({
                   ...fieldsOf(part),
                   isFailure: part.isFailure,
-                  result: clipValue(part.result, limit),
+                  result:
+                    typeof part.result === "string" ? clipInside(part.result, limit) : clipValue(part.result, limit),
                   providerExecuted: part.providerExecuted
                 })
               : part

@@ -27,6 +27,8 @@ export class ImageMissing extends Schema.TaggedError<ImageMissing>()("ImageMissi
 export class SessionLost extends Schema.TaggedError<SessionLost>()("SessionLost", { detail: Schema.String }) {}
 /** The spec asks for what this implementation cannot enforce. */
 export class SpecRejected extends Schema.TaggedError<SpecRejected>()("SpecRejected", { detail: Schema.String }) {}
+/** The workspace holds more than it may. Files in it can be deleted, and not written to. */
+export class WorkspaceFull extends Schema.TaggedError<WorkspaceFull>()("WorkspaceFull", { detail: Schema.String }) {}
 /** A file inside cannot be read or written. */
 export class FileFailed extends Schema.TaggedError<FileFailed>()("FileFailed", {
   path: Schema.String,
@@ -36,7 +38,7 @@ export class FileFailed extends Schema.TaggedError<FileFailed>()("FileFailed", {
 /** A sandbox failed, for `reason`. */
 export class SandboxError extends Schema.TaggedError<SandboxError>("effect-claw/services/Sandbox/SandboxError")(
   "SandboxError",
-  { reason: Schema.Union([SandboxUnavailable, ImageMissing, SessionLost, SpecRejected, FileFailed]) }
+  { reason: Schema.Union([SandboxUnavailable, ImageMissing, SessionLost, SpecRejected, WorkspaceFull, FileFailed]) }
 ) {
   override get message(): string {
     return this.reason._tag === "FileFailed" ? `${this.reason.path}: ${this.reason.detail}` : this.reason.detail
@@ -53,6 +55,10 @@ export interface SandboxOptions {
   readonly cpus?: number
   /** Processes and threads at once. Default 256. */
   readonly processes?: number
+  /** What its workspace may hold, on the disk. It is measured by the claw, about once a second. Default `1 GiB`. */
+  readonly disk?: ByteSize.Input
+  /** Open it when a turn begins, while the model thinks, and not by the first tool that needs it. Default false. */
+  readonly warm?: boolean
   /** Folders of the host that it sees beside its workspace. Default: none. */
   readonly mounts?: ReadonlyArray<Mount>
   /** What it may reach over the network, through the claw's proxy. Default: nothing. */
@@ -68,6 +74,8 @@ export interface SandboxSpec {
   /** Host folder that is the session's `/workspace`, readable and writable. It and the mounts are all of the host inside. */
   readonly workspace: string
   readonly mounts: ReadonlyArray<Granted>
+  /** Whose it is, for `Sandbox.reap`. */
+  readonly claw: string | undefined
   /** Its way out. `undefined`: it has none. */
   readonly wayOut: WayOut | undefined
 }
@@ -77,6 +85,7 @@ export const makeSpec = (
   options: SandboxOptions,
   workspace: string,
   mounts: ReadonlyArray<Granted> = [],
+  claw?: string,
   wayOut?: WayOut
 ): SandboxSpec => ({
   image: options.image,
@@ -88,6 +97,7 @@ export const makeSpec = (
   processes: options.processes ?? 256,
   workspace,
   mounts,
+  claw,
   wayOut
 })
 
@@ -128,6 +138,8 @@ export interface SandboxSession {
   readonly readFile: (path: string, limit?: number) => Effect.Effect<Uint8Array, SandboxError>
   /** Writes a file, making the folders above it. */
   readonly writeFile: (path: string, content: Uint8Array) => Effect.Effect<void, SandboxError>
+  /** Halts all that runs inside, and comes back with what lets it go on. Not there where nothing runs between commands. */
+  readonly pause?: Effect.Effect<Effect.Effect<void, SandboxError>, SandboxError>
 }
 
 /** Opens sessions. */
@@ -137,6 +149,8 @@ export class Sandbox extends Context.Service<
     /** For people: `Docker 27.3`, `virtual shell`. */
     readonly description: Effect.Effect<string>
     readonly open: (spec: SandboxSpec) => Effect.Effect<SandboxSession, SandboxError, Scope.Scope>
+    /** Takes away what earlier runs of a claw left behind, and nothing of another's. Not there where nothing can be left. */
+    readonly reap?: (claw: string) => Effect.Effect<void, SandboxError>
   }
 >()("effect-claw/services/Sandbox") {}
 

@@ -1,15 +1,20 @@
 /**
  * Warm sandbox sessions: one per agent and conversation, opened by the first tool call that needs it, closed when idle.
  */
+import * as ByteSize from "effect/ByteSize"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as FiberHandle from "effect/FiberHandle"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as RcMap from "effect/RcMap"
+import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import { Egress, type EgressError, type Rule } from "./Egress.ts"
+import * as WorkspaceLimit from "./internal/WorkspaceLimit.ts"
 import type { AgentName, ConversationId } from "./Message.ts"
 import { Mounts } from "./Mount.ts"
 import {
@@ -37,6 +42,8 @@ export class Sandboxes extends Context.Service<
       conversation: ConversationId,
       rights: Rights.Rights
     ) => Effect.Effect<SandboxSession, SandboxError, Scope.Scope>
+    /** Begins to open the session of an agent that wants it warm; whoever asks for it meanwhile waits for this one. */
+    readonly warm: (agent: AgentName, conversation: ConversationId, rights: Rights.Rights) => Effect.Effect<void>
   }
 >()("effect-claw/services/Sandboxes") {}
 
@@ -48,6 +55,14 @@ export interface Options {
   readonly idle?: Duration.Input
   /** Sessions that are open at the same time; one more closes the one that was used least recently. Default 16. */
   readonly atMost?: number
+  /** A session that is idle for so long is paused until it is used next, where its layer can. Default: none is. */
+  readonly pauseAfter?: Duration.Input
+}
+
+/** A session, and what uses it as long as a scope is open. */
+interface Open {
+  readonly session: SandboxSession
+  readonly use: Effect.Effect<void, SandboxError, Scope.Scope>
 }
 
 /** A session's key, and how many calls use it now. */
@@ -55,6 +70,39 @@ interface Use {
   readonly key: { readonly agent: AgentName; readonly conversation: ConversationId; readonly wanted: SandboxOptions }
   calls: number
 }
+
+const defaultDisk = ByteSize.fromInputUnsafe("1 GiB")
+
+/**
+ * Has a session paused once nobody has used it for a while. What comes back resumes it, and counts as a use as long as its scope
+ * is open.
+ */
+const pausing = Effect.fnUntraced(function* ({ pause }: SandboxSession, after: Duration.Input | undefined) {
+  const one = yield* Semaphore.make(1)
+  const timer = yield* FiberHandle.make()
+  let uses = 0
+  let resume: Effect.Effect<void, SandboxError> = Effect.void
+  if (pause === undefined || after === undefined) return { use: Effect.void }
+  const rest = Effect.suspend(() => (uses > 0 ? Effect.void : Effect.map(pause, (undo) => void (resume = undo)))).pipe(
+    (effect) => one.withPermit(effect),
+    Effect.uninterruptible,
+    Effect.catch((error) => Effect.logWarning(`a sandbox was not paused: ${error.message}`)),
+    Effect.delay(after)
+  )
+  const use = Effect.acquireRelease(
+    Effect.suspend(() => resume).pipe(
+      Effect.andThen(
+        Effect.sync(() => {
+          resume = Effect.void
+          uses++
+        })
+      ),
+      (effect) => one.withPermit(effect)
+    ),
+    () => Effect.suspend(() => (--uses > 0 ? Effect.void : FiberHandle.run(timer, rest)))
+  )
+  return { use }
+})
 
 /**
  * Sessions kept warm in this process.
@@ -70,17 +118,35 @@ export const layer = (options: Options): Layer.Layer<Sandboxes, never, Sandbox |
       const workspaces = yield* Workspaces
       const { grant } = yield* Mounts
       const egress = yield* Effect.serviceOption(Egress)
-      const wayOut = Effect.fnUntraced(function* ({ agent, conversation }: Omit<Use["key"], "wanted">, rules: ReadonlyArray<Rule>) {
+      const wayOut = Effect.fnUntraced(function* ({ agent, conversation }: Use["key"], rules: ReadonlyArray<Rule>) {
         if (rules.length === 0) return undefined
         if (Option.isNone(egress)) return yield* rejected({ message: "the claw has no proxy to go out by" })
         return yield* Effect.mapError(egress.value.open({ agent, conversation, rules }), unavailable)
       })
-      const sessions = yield* RcMap.make({
-        lookup: ({ agent, conversation, wanted }: Use["key"]) =>
+      const scope = yield* Effect.scope
+      const sessions: RcMap.RcMap<Use["key"], Open, SandboxError> = yield* RcMap.make({
+        lookup: (key: Use["key"]) =>
           Effect.gen(function* () {
+            const { agent, conversation, wanted } = key
             const folder = yield* Effect.mapError(workspaces.folder(agent, conversation), unavailable)
             const mounts = yield* Effect.mapError(Effect.forEach(wanted.mounts ?? [], grant), rejected)
-            return yield* sandbox.open(makeSpec(wanted, folder, mounts, yield* wayOut({ agent, conversation }, wanted.egress ?? [])))
+            const way = yield* wayOut(key, wanted.egress ?? [])
+            const claw = yield* Effect.mapError(workspaces.claw, unavailable)
+            const disk = wanted.disk === undefined ? defaultDisk : ByteSize.fromInputUnsafe(wanted.disk)
+            const most = ByteSize.toNumberUnsafe(disk)
+            // What cannot be looked at may be anything.
+            const measure = (limit: number) => Effect.orElseSucceed(workspaces.size(folder, limit), () => Infinity)
+            const opening = sandbox.open(makeSpec(wanted, folder, mounts, claw, way))
+            const [session, size] = yield* Effect.all([opening, measure(most)], { concurrency: 2 })
+            const limited = yield* WorkspaceLimit.make(session, {
+              most,
+              shown: ByteSize.format(disk),
+              size,
+              measure,
+              // It closes what this runs in.
+              end: Effect.asVoid(Effect.forkIn(RcMap.invalidate(sessions, key), scope))
+            })
+            return { session: limited, ...(yield* pausing(session, options.pauseAfter)) }
           }),
         idleTimeToLive: options.idle ?? "5 minutes"
       })
@@ -106,29 +172,57 @@ export const layer = (options: Options): Layer.Layer<Sandboxes, never, Sandbox |
         yield* RcMap.invalidate(sessions, idle[1].key)
       })
 
+      const session = Effect.fn("Sandboxes.session")(function* (
+        agent: AgentName,
+        conversation: ConversationId,
+        rights: Rights.Rights
+      ) {
+        const { egress: rules = [], mounts = [], ...others } = options.optionsOf(agent)
+        const wanted = {
+          ...others,
+          mounts: Rights.mountsWithin(rights, mounts),
+          egress: rules.filter(({ host }) => Rights.allowsEgress(rights, host))
+        }
+        const key = { agent, conversation, wanted }
+        yield* use(key)
+        const forget = RcMap.invalidate(sessions, key)
+        // One that could not be opened is no session to keep.
+        const { session, use: awake } = yield* Effect.tapError(RcMap.get(sessions, key), () => forget)
+        yield* Effect.tapError(awake, () => forget)
+        const isLost = (error: SandboxError) => (error.reason._tag === "SessionLost" ? forget : Effect.void)
+        return {
+          ...session,
+          exec: (command) =>
+            Effect.tapError(session.exec(command), isLost).pipe(
+              Effect.map(({ exit, stderr, stdout }) => ({
+                stdout: Stream.tapError(stdout, isLost),
+                stderr: Stream.tapError(stderr, isLost),
+                exit: Effect.tapError(exit, isLost)
+              }))
+            ),
+          readFile: (path, limit) => Effect.tapError(session.readFile(path, limit), isLost),
+          writeFile: (path, content) => Effect.tapError(session.writeFile(path, content), isLost)
+        } satisfies SandboxSession
+      })
+
+      if (sandbox.reap !== undefined) {
+        yield* Effect.flatMap(workspaces.claw, sandbox.reap).pipe(
+          Effect.retry(Schedule.spaced("1 minute")),
+          Effect.forkScoped
+        )
+      }
+
       return Sandboxes.of({
-        session: Effect.fn("Sandboxes.session")(function* (agent, conversation, rights) {
-          const { mounts = [], ...others } = options.optionsOf(agent)
-          const key = { agent, conversation, wanted: { ...others, mounts: Rights.mountsWithin(rights, mounts) } }
-          yield* use(key)
-          const forget = RcMap.invalidate(sessions, key)
-          // One that could not be opened is no session to keep.
-          const session = yield* Effect.tapError(RcMap.get(sessions, key), () => forget)
-          const isLost = (error: SandboxError) => (error.reason._tag === "SessionLost" ? forget : Effect.void)
-          return {
-            ...session,
-            exec: (command) =>
-              Effect.tapError(session.exec(command), isLost).pipe(
-                Effect.map(({ exit, stderr, stdout }) => ({
-                  stdout: Stream.tapError(stdout, isLost),
-                  stderr: Stream.tapError(stderr, isLost),
-                  exit: Effect.tapError(exit, isLost)
-                }))
-              ),
-            readFile: (path, limit) => Effect.tapError(session.readFile(path, limit), isLost),
-            writeFile: (path, content) => Effect.tapError(session.writeFile(path, content), isLost)
-          } satisfies SandboxSession
-        })
+        session,
+        warm: (agent, conversation, rights) =>
+          options.optionsOf(agent).warm === true
+            ? Effect.scoped(session(agent, conversation, rights)).pipe(
+                // The first tool call that needs it is told.
+                Effect.catch((error) => Effect.logDebug(`no sandbox is warm: ${error.message}`)),
+                Effect.forkIn(scope),
+                Effect.asVoid
+              )
+            : Effect.void
       })
     })
   )

@@ -7,7 +7,7 @@
 import * as Prompt from "effect/ai/Prompt"
 import * as DateTime from "effect/DateTime"
 import { type Content } from "./Message.ts"
-import { fromClaw, wrap } from "./PromptBorder.ts"
+import { fromClaw, wrap, wrapResult } from "./PromptBorder.ts"
 import { clip, fit, left, tokensOf, trim } from "./PromptSize.ts"
 import { type Entry, type Input, makeRepeats, toolCalls } from "./Turn.ts"
 
@@ -59,17 +59,24 @@ const userMessage = ({ at, content, origin }: Input, clock: (at: number) => stri
 const refusal = (said: string, detail: string): string =>
   `What you said was refused by the chat and has not been seen: ${said}\nThe reason: ${detail}`
 
-/** A result that came often is shown with what that means. */
-const repeated = (ended: Prompt.ToolResultPart, times: number): Prompt.ToolResultPart => {
-  if (times < repeatsTold) return ended
-  const note = `[This very call has had this very result ${times} times. Do something else, or say what is in the way.]`
+/** A result in its wrapper; one that came often is shown with what that means. */
+const toolResult = (ended: Prompt.ToolResultPart, times: number): Prompt.ToolResultPart => {
   const { id, isFailure, modelOutput, name, result } = ended
+  const note =
+    times < repeatsTold
+      ? ""
+      : `\n[This very call has had this very result ${times} times. Do something else, or say what is in the way.]`
+  const outputs = modelOutput?.map((part) =>
+    part.type === "text" ? Prompt.textPart({ text: wrapResult(name, part.text) }) : part
+  )
   return Prompt.toolResultPart({
     id,
     name,
     isFailure,
-    ...(modelOutput === undefined ? {} : { modelOutput: [...modelOutput, Prompt.textPart({ text: note })] }),
-    result: typeof result === "string" ? `${result}\n${note}` : { result, note },
+    ...(outputs === undefined
+      ? {}
+      : { modelOutput: note === "" ? outputs : [...outputs, Prompt.textPart({ text: note.trim() })] }),
+    result: wrapResult(name, result) + note,
     providerExecuted: false
   })
 }
@@ -124,7 +131,7 @@ export const pieces = (
         repeats.asked(event.content)
         break
       case "ToolEnded":
-        results.set(event.result.id, repeated(event.result, repeats.ended(event.result)))
+        results.set(event.result.id, toolResult(event.result, repeats.ended(event.result)))
         break
       case "TurnEnded":
         repeats = makeRepeats()

@@ -528,6 +528,7 @@ describe.concurrent("a claw on Claude", () => {
         assert.isTrue(result?.isError)
         assert.match(result?.text ?? "", told)
         assert.deepStrictEqual(lastResults(third), [{ text: "42", isError: false }])
+        assert.include(JSON.stringify(third.body), JSON.stringify(`<result tool="bash">42</result>`))
       }).pipe(
         Effect.provide(
           claw([answer([call]), answer([use("bash", { command: "echo 42" })]), answer("sorry; it said 42")])

@@ -1,18 +1,28 @@
 import { assert, it } from "@effect/vitest"
 import * as SandboxDocker from "effect-claw/layers/SandboxDocker"
+import * as WorkspacesLocal from "effect-claw/layers/WorkspacesLocal"
+import { AgentName, ConversationId } from "effect-claw/services/Message"
+import * as Rights from "effect-claw/services/Rights"
 import * as Sandbox from "effect-claw/services/Sandbox"
+import * as Sandboxes from "effect-claw/services/Sandboxes"
+import Docker from "dockerode"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { spawn } from "node:child_process"
+import { randomUUID } from "node:crypto"
 import { once } from "node:events"
-import { existsSync, mkdtempSync } from "node:fs"
+import { chmodSync, existsSync, mkdtempSync, readFileSync } from "node:fs"
 import { connect, createServer, type Socket } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { open, sandboxContract, workspace } from "../contracts/SandboxContract.ts"
+import { folder } from "../contracts/store.ts"
 import { containersOn, describeWithEngine } from "../support/engine.ts"
+
+const docker = new Docker()
 
 const test = (name: string, body: Effect.Effect<unknown, unknown, Sandbox.Sandbox | Scope.Scope>) =>
   it.live(name, () => body.pipe(Effect.provide(SandboxDocker.layer()), Effect.asVoid))
@@ -207,6 +217,112 @@ describeWithEngine("SandboxDocker", () => {
       child.kill("SIGKILL")
       assert.lengthOf(yield* containersBecome(folder, 0), 0)
     })
+  )
+
+  test(
+    "a paused session does nothing, and goes on where it was; one that is gone meanwhile is lost",
+    Effect.gen(function* () {
+      const folder = workspace()
+      chmodSync(folder, 0o777)
+      const session = yield* open({}, folder)
+      const pause = session.pause ?? assert.fail("it can pause")
+      const count = () => readFileSync(join(folder, "ticks"), "utf8").length
+      yield* Sandbox.run(session, { run: "setsid bash -c 'while sleep 0.05; do printf x >> ticks; done' & sleep 0.3" })
+      const resume = yield* pause
+      const before = count()
+      assert.isAbove(before, 0)
+      yield* Effect.sleep("500 millis")
+      assert.strictEqual(count(), before)
+      yield* resume
+      assert.strictEqual((yield* Sandbox.run(session, { run: "sleep 0.3; echo on" })).stdout, "on\n")
+      assert.isAbove(count(), before)
+      const again = yield* pause
+      for (const id of yield* Effect.promise(() => containersOn(folder))) {
+        yield* Effect.promise(() => docker.getContainer(id).remove({ force: true }))
+      }
+      assert.strictEqual((yield* Effect.flip(again)).reason._tag, "SessionLost")
+    })
+  )
+
+  test(
+    "what a killed claw left, paused or never started, is gone at its next start, and another claw's is not",
+    Effect.gen(function* () {
+      const sandbox = yield* Sandbox.Sandbox
+      const reap = sandbox.reap ?? assert.fail("it can reap")
+      const [one, two, three] = [randomUUID(), randomUUID(), workspace()]
+      const folders = { one: workspace(), two: workspace() }
+      const script = (claw: string, folder: string) => `
+        import * as SandboxDocker from "effect-claw/layers/SandboxDocker"
+        import * as Sandbox from "effect-claw/services/Sandbox"
+        import * as Effect from "effect/Effect"
+        import { writeFileSync } from "node:fs"
+        await Effect.runPromise(Effect.scoped(Effect.gen(function* () {
+          const sandbox = yield* Sandbox.Sandbox
+          const session = yield* sandbox.open(Sandbox.makeSpec({}, ${JSON.stringify(folder)}, [], "${claw}"))
+          yield* session.pause
+          writeFileSync(${JSON.stringify(folder)} + "/paused", "")
+          yield* Effect.never
+        })).pipe(Effect.provide(SandboxDocker.layer())))`
+      const start = (claw: string, folder: string) =>
+        spawn(process.execPath, ["--conditions=source", "--input-type=module", "-e", script(claw, folder)])
+      const claws = [start(one, folders.one), start(two, folders.two)]
+      for (const folder of Object.values(folders)) {
+        while (!existsSync(join(folder, "paused"))) yield* Effect.sleep("100 millis")
+      }
+      for (const claw of claws) claw.kill("SIGKILL")
+      yield* Effect.promise(() =>
+        docker.createContainer({
+          Image: SandboxDocker.defaultImage,
+          Labels: { "effect-claw": "sandbox", "effect-claw.claw": one, "effect-claw.boot": "an earlier one" },
+          HostConfig: { Binds: [`${three}:/workspace`] }
+        })
+      )
+      const own = workspace()
+      const session = yield* sandbox.open(Sandbox.makeSpec({}, own, [], one))
+      yield* Effect.sleep("1 second")
+      assert.lengthOf(yield* containersBecome(folders.one, 1), 1)
+      yield* reap(one)
+      assert.lengthOf(yield* containersBecome(folders.one, 0), 0)
+      assert.lengthOf(yield* containersBecome(three, 0), 0)
+      assert.lengthOf(yield* containersBecome(folders.two, 1), 1)
+      assert.strictEqual((yield* Sandbox.run(session, { run: "echo on" })).stdout, "on\n")
+      yield* reap(two)
+      assert.lengthOf(yield* containersBecome(folders.two, 0), 0)
+    })
+  )
+
+  it.live("a command that fills its workspace is ended, and what comes after can delete, and not write", () =>
+    Effect.gen(function* () {
+      const sandboxes = yield* Sandboxes.Sandboxes
+      const run = (script: string) =>
+        sandboxes.session(AgentName.make("andy"), ConversationId.make("memory:chat"), Rights.none).pipe(
+          Effect.flatMap((session) => Sandbox.run(session, { run: script })),
+          Effect.scoped
+        )
+      const error = yield* Effect.flip(
+        run(
+          "(while sleep 0.1; do head -c 1000000 /dev/zero >> slow; done) & while sleep 0.1; do head -c 5000000 /dev/zero >> big; done"
+        )
+      )
+      assert(error instanceof Sandbox.SandboxError)
+      assert.strictEqual(error.reason._tag, "WorkspaceFull")
+      assert.include(error.message, "the workspace holds more than 10 MiB; delete files")
+      const full = yield* run("echo more >> big; echo x > new; head -c 1 new | wc -c; rm big slow; ls")
+      assert.match(full.stderr, /holds more than 10 MiB.*\n[^]*File too large/)
+      assert.notInclude(full.stdout, "big")
+      assert.strictEqual((yield* run("echo again > new; cat new")).stdout, "again\n")
+    }).pipe(
+      Effect.provide(
+        Layer.unwrap(
+          Effect.map(folder, (directory) =>
+            Sandboxes.layer({ optionsOf: () => ({ disk: "10 MiB" }) }).pipe(
+              Layer.provide(SandboxDocker.layer()),
+              Layer.provide(WorkspacesLocal.layer({ directory }))
+            )
+          )
+        )
+      )
+    )
   )
 
   it.live("an engine that goes away in the middle of a command loses the session, and says so", () =>

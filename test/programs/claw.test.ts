@@ -3,6 +3,7 @@ import { Agent, Bind, Claw } from "effect-claw"
 import * as ModelOffline from "effect-claw/layers/ModelOffline"
 import * as SandboxVirtual from "effect-claw/layers/SandboxVirtual"
 import { MemoryTools } from "effect-claw/layers/MemoryTools"
+import { ShellTools } from "effect-claw/layers/ShellTools"
 import * as Local from "effect-claw/programs/Local"
 import { Channels } from "effect-claw/services/Channel"
 import { ChannelName, ChatId, MessageId, SenderId, text as content } from "effect-claw/services/Message"
@@ -53,6 +54,39 @@ describe("Claw", () => {
       })
     )
   )
+
+  for (const warm of [true, false]) {
+    it.live(
+      `a sandbox is ${warm ? "opened while the model thinks, if its agent wants it warm" : "else not opened before it is needed"}`,
+      () => {
+        const asked = Deferred.makeUnsafe<void>()
+        const thinking = Deferred.makeUnsafe<void>()
+        return Effect.gen(function* () {
+          const { opened } = yield* SandboxMemory.SandboxMemory
+          yield* say("hi")
+          yield* Deferred.await(asked)
+          yield* Effect.sleep("200 millis")
+          assert.lengthOf(opened, warm ? 1 : 0)
+          yield* Deferred.succeed(thinking, undefined)
+          assert.deepStrictEqual(yield* replies(1), ["it said 42"])
+          assert.lengthOf(opened, 1)
+        }).pipe(
+          alone({
+            agents: [Agent.make("andy", { instructions: "You are Andy.", toolkits: [ShellTools], sandbox: { warm } })],
+            model: model([
+              () =>
+                Deferred.succeed(asked, undefined).pipe(
+                  Effect.andThen(Deferred.await(thinking)),
+                  Effect.as(call("bash", { command: "echo 42" }))
+                ),
+              text("it said 42")
+            ]),
+            hands: SandboxMemory.layer(() => ({ stdout: "42\n" }))
+          })
+        )
+      }
+    )
+  }
 
   it.effect("each chat is a conversation of its own", () =>
     Effect.gen(function* () {

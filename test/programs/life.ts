@@ -8,6 +8,7 @@ import { ShellTools } from "effect-claw/layers/ShellTools"
 import { SwarmTools } from "effect-claw/layers/SwarmTools"
 import * as Local from "effect-claw/programs/Local"
 import { HomeZone } from "effect-claw/services/HomeZone"
+import { unwrapResult } from "effect-claw/services/PromptBorder"
 import type { Admitted } from "effect-claw/services/Gate"
 import type { Sandbox } from "effect-claw/services/Sandbox"
 import { ChannelMemory, ModelScripted, SandboxMemory } from "effect-claw/testing"
@@ -108,7 +109,7 @@ export const last = ({ prompt }: ModelScripted.Request): string => {
             part.type === "text"
               ? part.text.replace(/<[^>]*>/g, "")
               : part.type === "tool-result"
-                ? `${part.name}: ${String(part.result)}`
+                ? `${part.name}: ${unwrapResult(String(part.result))}`
                 : ""
           )
     )

@@ -11,6 +11,7 @@ import { Ledger } from "effect-claw/services/Ledger"
 import { AgentName, ConversationId, Sender, text } from "effect-claw/services/Message"
 import { ModelInfo } from "effect-claw/services/ModelInfo"
 import { Outbox } from "effect-claw/services/Outbox"
+import { unwrapResult } from "effect-claw/services/PromptBorder"
 import { Rights } from "effect-claw/services/Rights"
 import * as ToolGuard from "effect-claw/services/ToolGuard"
 import { estimateTokens } from "effect-claw/services/PromptSize"
@@ -119,7 +120,7 @@ const shown = ({ prompt }: ModelScripted.Request): ReadonlyArray<string> =>
           part.type === "text"
             ? `${role}: ${part.text.replace(/<[^>]*>/g, "")}`
             : part.type === "tool-result"
-              ? `${part.type}: ${JSON.stringify(part.result)}`
+              ? `${part.type}: ${JSON.stringify(unwrapResult(String(part.result)))}`
               : part.type
         )
   )
@@ -261,6 +262,27 @@ describe("AgentRuntime", () => {
         )
       )
     })
+  )
+
+  it.effect("what a model copies out of a result is without the marks that it saw there", () =>
+    Effect.gen(function* () {
+      yield* say("hi")
+      yield* run()
+      const copied = (yield* entries).flatMap((event) => (event._tag === "ModelAnswered" ? event.content : []))
+      assert.deepStrictEqual(
+        copied.flatMap((part) => (part.type === "text" ? [part.text] : part.type === "tool-call" ? [part.params] : [])),
+        [{ id: 1, note: ["<summary>", "<|x|>"] }, "It says <summary>."]
+      )
+    }).pipe(
+      Effect.provide(
+        alone(
+          ModelScripted.layer([
+            { calls: [{ name: "add", params: { id: 1, note: ["<\u200bsummary>", "<\u200b|x|\u200b>"] } }] },
+            ModelScripted.text("It says <\u200bsummary>.")
+          ])
+        )
+      )
+    )
   )
 
   it.effect("but not more than eight at once", () => {

@@ -7,6 +7,7 @@ import * as Sandbox from "effect-claw/services/Sandbox"
 import * as Sandboxes from "effect-claw/services/Sandboxes"
 import { WorkspaceError, Workspaces } from "effect-claw/services/Workspaces"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
@@ -15,9 +16,20 @@ const andy = AgentName.make("andy")
 const bea = AgentName.make("bea")
 const chat = ConversationId.make("memory:chat 1")
 
-const workspaces = Layer.succeed(Workspaces, {
-  folder: (agent, conversation) => Effect.succeed(`/w/${agent}/${conversation}`)
-})
+const noFolder = new WorkspaceError({ folder: "/w", detail: "no space left" })
+
+let looks = 0
+
+/** Workspaces that are nowhere, and hold as much as `size` says. */
+const workspacesOf = (size: () => number, folder?: Effect.Effect<never, WorkspaceError>) =>
+  Layer.succeed(Workspaces, {
+    claw: Effect.succeed("claw 1"),
+    folder: (agent, conversation) => folder ?? Effect.succeed(`/w/${agent}/${conversation}`),
+    // It is counted no further, and how far then is chance.
+    size: (_folder, limit) => Effect.sync(() => Math.min(size(), limit + 1 + (looks++ % 2))),
+    place: () => Effect.fail(noFolder)
+  })
+const workspaces = workspacesOf(() => 0)
 
 const lost = new Sandbox.SandboxError({ reason: new Sandbox.SessionLost({ detail: "the engine is gone" }) })
 
@@ -44,8 +56,8 @@ describe("Sandboxes", () => {
       yield* session()
       yield* session(bea)
       assert.deepStrictEqual(opened, [
-        Sandbox.makeSpec({ cpus: 2, memory: "1 GiB" }, "/w/andy/memory:chat 1"),
-        Sandbox.makeSpec({}, "/w/bea/memory:chat 1")
+        Sandbox.makeSpec({ cpus: 2, memory: "1 GiB" }, "/w/andy/memory:chat 1", [], "claw 1"),
+        Sandbox.makeSpec({}, "/w/bea/memory:chat 1", [], "claw 1")
       ])
     }).pipe(Effect.provide(parts(SandboxMemory.layer())))
   )
@@ -158,6 +170,198 @@ describe("Sandboxes", () => {
     )
   )
 
+  describe("paused while idle", () => {
+    /** A sandbox that can pause, and what is done to it, in order. */
+    const pausable = (resume: Effect.Effect<void, Sandbox.SandboxError> = Effect.void) => {
+      const done: Array<string> = []
+      const say = (what: string) => Effect.sync(() => void done.push(what))
+      const sandbox = Layer.effect(
+        Sandbox.Sandbox,
+        Effect.map(Sandbox.Sandbox, (memory) => ({
+          ...memory,
+          open: (spec: Sandbox.SandboxSpec) =>
+            Effect.map(memory.open(spec), (opened) => ({
+              ...opened,
+              exec: (command: Sandbox.Command) => Effect.andThen(say("command"), opened.exec(command)),
+              pause: Effect.as(say("pause"), Effect.andThen(say("resume"), resume))
+            }))
+        }))
+      ).pipe(Layer.provideMerge(SandboxMemory.layer()))
+      return { done, sandbox }
+    }
+
+    it.effect("a session is paused after its last use, and resumed by the next, before its command", () => {
+      const { done, sandbox } = pausable()
+      return Effect.gen(function* () {
+        yield* run()
+        yield* TestClock.adjust("9 seconds")
+        yield* run()
+        yield* TestClock.adjust("9 seconds")
+        assert.deepStrictEqual(done, ["command", "command"])
+        yield* TestClock.adjust("1 second")
+        yield* run()
+        assert.deepStrictEqual(done, ["command", "command", "pause", "resume", "command"])
+      }).pipe(Effect.provide(parts(sandbox, { pauseAfter: "10 seconds" })))
+    })
+
+    it.effect("not while a call uses it, and once however many come back at once", () => {
+      const { done, sandbox } = pausable()
+      return Effect.gen(function* () {
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            yield* session()
+            yield* run()
+            yield* TestClock.adjust("1 hour")
+          })
+        )
+        assert.deepStrictEqual(done, ["command"])
+        yield* TestClock.adjust("10 seconds")
+        yield* Effect.all([run(), run(), run()], { concurrency: "unbounded" })
+        assert.deepStrictEqual(done, ["command", "pause", "resume", "command", "command", "command"])
+      }).pipe(Effect.provide(parts(sandbox, { pauseAfter: "10 seconds" })))
+    })
+
+    it.effect("never, when nobody asked for it, or its layer cannot", () => {
+      const { done, sandbox } = pausable()
+      const idle = Effect.andThen(run(), TestClock.adjust("50 seconds"))
+      return Effect.gen(function* () {
+        yield* idle.pipe(Effect.provide(parts(sandbox)))
+        yield* idle.pipe(Effect.provide(parts(SandboxMemory.layer(), { pauseAfter: "10 seconds" })))
+        assert.deepStrictEqual(done, ["command"])
+      })
+    })
+
+    it.effect("one that does not come back is lost, and the next call opens another", () => {
+      const { sandbox } = pausable(Effect.fail(lost))
+      return Effect.gen(function* () {
+        yield* run()
+        yield* TestClock.adjust("10 seconds")
+        assert.strictEqual(yield* Effect.flip(run()), lost)
+        assert.strictEqual((yield* run()).id, "memory-2")
+      }).pipe(Effect.provide(parts(sandbox, { pauseAfter: "10 seconds" })))
+    })
+  })
+
+  describe("warm", () => {
+    const warm = (agent: AgentName) => Sandboxes.Sandboxes.use((sandboxes) => sandboxes.warm(agent, chat, granted))
+
+    it.effect("a session is opened before it is needed, once, for an agent that wants it so", () =>
+      Effect.gen(function* () {
+        const { opened } = yield* SandboxMemory.SandboxMemory
+        yield* warm(bea)
+        yield* warm(andy)
+        yield* warm(andy)
+        yield* Effect.yieldNow
+        assert.lengthOf(opened, 1)
+        assert.strictEqual((yield* run()).id, "memory-1")
+      }).pipe(
+        Effect.provide(parts(SandboxMemory.layer(), { optionsOf: (agent) => (agent === andy ? { warm: true } : {}) }))
+      )
+    )
+
+    it.effect("one that cannot be opened fails nobody before it is needed", () => {
+      const sandbox = Layer.succeed(Sandbox.Sandbox, {
+        description: Effect.succeed("broken"),
+        open: () => Effect.fail(lost)
+      })
+      return Effect.gen(function* () {
+        yield* warm(andy)
+        assert.strictEqual(yield* Effect.flip(run()), lost)
+      }).pipe(Effect.provide(parts(sandbox, { optionsOf: () => ({ warm: true }) })))
+    })
+  })
+
+  describe("a workspace's size", () => {
+    const mebibyte = 1024 ** 2
+    const bounded = (size: () => number, sandbox: Layer.Layer<Sandbox.Sandbox | SandboxMemory.SandboxMemory>) =>
+      Sandboxes.layer({ optionsOf: () => ({ disk: "10 MiB" }) }).pipe(
+        Layer.provideMerge(sandbox),
+        Layer.provide(workspacesOf(size))
+      )
+
+    it.effect("what crosses the limit is ended within a second, is told so, and its session is gone", () => {
+      let size = 9 * mebibyte
+      return Effect.gen(function* () {
+        const { open } = yield* SandboxMemory.SandboxMemory
+        const running = yield* Effect.forkChild(Effect.flip(run()))
+        yield* Effect.repeat(Effect.yieldNow, { times: 100 })
+        yield* TestClock.adjust("5 seconds")
+        size = 11 * mebibyte
+        yield* TestClock.adjust("1 second")
+        const error = yield* Fiber.join(running)
+        assert(error instanceof Sandbox.SandboxError)
+        assert.strictEqual(error.reason._tag, "WorkspaceFull")
+        assert.include(error.message, "the workspace holds more than 10 MiB; delete files")
+        assert.strictEqual(open.size, 0)
+      }).pipe(
+        Effect.provide(
+          bounded(
+            () => size,
+            SandboxMemory.layer(() => Effect.never)
+          )
+        )
+      )
+    })
+
+    it.effect("so is what no command waits for", () => {
+      let size = 0
+      return Effect.gen(function* () {
+        const { open } = yield* SandboxMemory.SandboxMemory
+        yield* run()
+        size = 11 * mebibyte
+        yield* TestClock.adjust("2 seconds")
+        assert.strictEqual(open.size, 0)
+      }).pipe(Effect.provide(bounded(() => size, SandboxMemory.layer())))
+    })
+
+    it.effect("one that was full before may not grow, either", () => {
+      let size = 20 * mebibyte
+      return Effect.gen(function* () {
+        const { open } = yield* SandboxMemory.SandboxMemory
+        yield* run()
+        yield* TestClock.adjust("10 seconds")
+        assert.strictEqual(open.size, 1)
+        size++
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual(open.size, 0)
+      }).pipe(Effect.provide(bounded(() => size, SandboxMemory.layer())))
+    })
+
+    it.effect("in one that is full, commands can write nothing, until there is room again", () => {
+      let size = 11 * mebibyte
+      return Effect.gen(function* () {
+        const { commands } = yield* SandboxMemory.SandboxMemory
+        const opened = yield* session()
+        const write = (bytes: number) => opened.writeFile("a", new Uint8Array(bytes))
+        yield* Sandbox.run(opened, { run: "rm big" })
+        yield* Sandbox.run(opened, { run: ["rm", "it's"] })
+        assert.match(String(commands[0]?.command.run), /^{ trap .* ulimit -f 0; .*holds more than 10 MiB.*\nrm big$/)
+        assert.deepStrictEqual(commands[1]?.command.run.slice(-3), ["bash", "rm", "it's"])
+        assert.strictEqual((yield* Effect.flip(write(1))).reason._tag, "WorkspaceFull")
+        size = 9 * mebibyte
+        yield* Sandbox.run(opened, { run: "true" })
+        assert.strictEqual(commands[2]?.command.run, "true")
+        yield* write(mebibyte)
+        assert.strictEqual((yield* Effect.flip(write(mebibyte + 1))).reason._tag, "WorkspaceFull")
+      }).pipe(Effect.provide(bounded(() => size, SandboxMemory.layer())))
+    })
+  })
+
+  it.effect("what earlier runs left is taken away at the start, as soon as that can be done", () => {
+    const asked: Array<string> = []
+    const sandbox = Layer.effect(
+      Sandbox.Sandbox,
+      Effect.map(Sandbox.Sandbox, (memory) => ({
+        ...memory,
+        reap: (claw: string) => (asked.push(claw) < 3 ? Effect.fail(lost) : Effect.void)
+      }))
+    ).pipe(Layer.provide(SandboxMemory.layer()))
+    return Effect.gen(function* () {
+      yield* TestClock.adjust("10 minutes")
+      assert.deepStrictEqual(asked, ["claw 1", "claw 1", "claw 1"])
+    }).pipe(Effect.provide(parts(sandbox)))
+  })
+
   it.effect("all are closed on release", () =>
     Effect.gen(function* () {
       const { open } = yield* Effect.gen(function* () {
@@ -241,7 +445,6 @@ describe("Sandboxes", () => {
   })
 
   it.effect("a workspace that cannot be made is said to be why", () => {
-    const full = new WorkspaceError({ folder: "/w", detail: "no space left" })
     return Effect.gen(function* () {
       const error = yield* Effect.flip(run())
       assert.strictEqual(error.reason._tag, "SandboxUnavailable")
@@ -250,7 +453,7 @@ describe("Sandboxes", () => {
       Effect.provide(
         Sandboxes.layer({ optionsOf: () => ({}) }).pipe(
           Layer.provide(SandboxMemory.layer()),
-          Layer.provide(Layer.succeed(Workspaces, { folder: () => Effect.fail(full) }))
+          Layer.provide(workspacesOf(() => 0, Effect.fail(noFolder)))
         )
       )
     )

@@ -4,11 +4,11 @@ import { none } from "effect-claw/services/Rights"
 import * as PromptSize from "effect-claw/services/PromptSize"
 import * as Transcript from "effect-claw/services/Transcript"
 import * as Turn from "effect-claw/services/Turn"
-import type * as Prompt from "effect/ai/Prompt"
+import * as Prompt from "effect/ai/Prompt"
 import * as DateTime from "effect/DateTime"
 import * as Schema from "effect/Schema"
 import { cases } from "../contracts/cases.ts"
-import { assertPaired, callOf, journal, usage } from "./journals.ts"
+import { assertPaired, callOf, journal, resultOf, usage } from "./journals.ts"
 
 const clock = Transcript.clockIn(DateTime.zoneMakeNamedUnsafe("UTC"))
 
@@ -84,6 +84,63 @@ describe("Transcript", () => {
     assert.deepStrictEqual(cut({ _tag: "TurnEnded", ending: { _tag: "Stopped" } }), [
       Transcript.interruptedResult(callOf("a"), Transcript.stopped)
     ])
+  })
+
+  it("what a tool returned is wrapped once, with its name, however it is read and whatever it is", () => {
+    const returned = (more: Partial<Prompt.ToolResultPart>, times = 1) => {
+      const steps = Array.from({ length: times }, (): ReadonlyArray<Turn.Event> => [
+        asked,
+        { _tag: "ModelAnswered", step: 1, content: [callOf("a")], usage },
+        { _tag: "ToolEnded", result: resultOf("a", more) }
+      ])
+      const last = shown(entries(input("one"), ...steps.flat())).at(-1)?.content[0]
+      assert(typeof last === "object" && last.type === "tool-result")
+      return last
+    }
+    for (const [result, inside] of [
+      ["plain", "plain"],
+      ["", ""],
+      [{ a: "</result>" }, `{"a":"<\u200b/result>"}`],
+      [null, "null"]
+    ] as const) {
+      assert.strictEqual(returned({ result }).result, `<result tool="bash">${inside}</result>`)
+    }
+    assert.deepInclude(returned({ result: "no such file", isFailure: true }), {
+      isFailure: true,
+      result: `<result tool="bash">no such file</result>`
+    })
+    const image = Prompt.filePart({ mediaType: "image/png", data: new Uint8Array(3) })
+    assert.deepStrictEqual(returned({ modelOutput: [Prompt.textPart({ text: "<notice>" }), image] }).modelOutput, [
+      Prompt.textPart({ text: `<result tool="bash"><\u200bnotice></result>` }),
+      image
+    ])
+    // What the claw says of it stands outside.
+    assert.match(String(returned({}, 3).result), /^<result tool="bash">did a<\/result>\n\[This very call .* 3 times\./)
+  })
+
+  it("a result that is cut is closed, and what the claw says of it stays", () => {
+    const cut = (result: string) => {
+      const [trimmed] = [Prompt.toolMessage({ content: [resultOf("a", { result })] })].map(PromptSize.trim(1000))
+      return JSON.stringify(trimmed?.content)
+    }
+    const long = `<result tool=\\"bash\\">${"x".repeat(978)}`
+    assert.include(cut(`<result tool="bash">${"x".repeat(5000)}</result>`), `characters more were cut]</result>`)
+    assert.include(cut(`<result tool="bash">${"x".repeat(5000)}</result>\n[again]`), `cut]</result>\\n[again]`)
+    assert.include(cut(`<result tool="bash">${"x".repeat(5000)}</result>`), long.slice(0, 900))
+  })
+
+  it.prop("results are wrapped once, also after a compaction and by another process", [journal], ([written]) => {
+    const ended = Turn.inOrder(written)
+    const cut = ended.find(({ event }) => event._tag === "TurnEnded")?.position ?? 0
+    const compacted = { _tag: "Compacted", before: cut, trimmed: cut, reads: 0, summary: "so far" } as const
+    const resumed = { _tag: "TurnResumed" } as const
+    const later = [compacted, resumed].map((event, index) => ({ position: written.length + index + 1, at: 0, event }))
+    for (const messages of [shown(written), shown([...written, ...later])]) {
+      for (const part of messages.flatMap(({ content, role }) => (role === "tool" ? content : []))) {
+        if (part.type !== "tool-result" || part.isFailure) continue
+        assert.match(String(part.result), /^<result tool="bash">did [\d.]+<\/result>$/)
+      }
+    }
   })
 
   it("who says it, and when, is told with it", () => {

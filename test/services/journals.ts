@@ -21,8 +21,8 @@ export const usage = new Response.Usage({ inputTokens: { total: 7 }, outputToken
 
 export const callOf = (id: string) =>
   Prompt.toolCallPart({ id, name: "bash", params: { command: id }, providerExecuted: false })
-export const resultOf = (id: string) =>
-  Prompt.toolResultPart({ id, name: "bash", isFailure: false, result: `did ${id}`, providerExecuted: false })
+export const resultOf = (id: string, more: Partial<Prompt.ToolResultPart> = {}) =>
+  Prompt.toolResultPart({ id, name: "bash", isFailure: false, result: `did ${id}`, providerExecuted: false, ...more })
 
 const origins: ReadonlyArray<Origin> = [
   { _tag: "Person", sender: Sender.make("memory:ada"), name: "Ada" },

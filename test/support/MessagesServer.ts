@@ -5,6 +5,7 @@
  * it reports as read from the cache was in truth the same as before. A request that the API would have refused is
  * refused with 400, and is a defect when the server is released: no test passes over it.
  */
+import { unwrapResult } from "effect-claw/services/PromptBorder"
 import type Anthropic from "@anthropic-ai/sdk"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -152,7 +153,9 @@ export const lastResults = ({
 }
 
 const resultText = ({ content = "" }: Anthropic.ToolResultBlockParam): string =>
-  typeof content === "string" ? content : content.map((part) => (part.type === "text" ? part.text : "")).join("")
+  typeof content === "string"
+    ? unwrapResult(content)
+    : content.map((part) => (part.type === "text" ? unwrapResult(part.text) : "")).join("")
 
 export class MessagesServer extends Context.Service<
   MessagesServer,

@@ -8,6 +8,7 @@ import type * as Prompt from "effect/ai/Prompt"
 import type * as Response from "effect/ai/Response"
 import * as Tool from "effect/ai/Tool"
 import * as Predicate from "effect/Predicate"
+import { escape } from "../../services/PromptBorder.ts"
 
 type Block = Anthropic.ContentBlockParam
 
@@ -38,7 +39,7 @@ const file = ({ data, fileName, mediaType }: Prompt.FilePart): Block => {
   if (mediaType === "application/pdf") {
     return { type: "document", source: { type: "base64", media_type: mediaType, data: base64 } }
   }
-  return { type: "text", text: `[a file that cannot be shown: ${fileName ?? "unnamed"}, ${mediaType}]` }
+  return { type: "text", text: `[a file that cannot be shown: ${escape(`${fileName ?? "unnamed"}, ${mediaType}`)}]` }
 }
 
 // The API takes neither empty texts nor halves of a surrogate pair, which a cut may leave.

@@ -11,12 +11,23 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
+import { unmark } from "../PromptBorder.ts"
 
 /** What a model answered. */
 export interface Answer {
   readonly content: ReadonlyArray<Prompt.AssistantMessagePart>
   readonly usage: Response.Usage
   readonly finish: Response.FinishReason
+}
+
+/** What it wrote, without the marks of what it had read: a file that it copies is to be the file as it was. */
+const unmarked = (part: Prompt.AssistantMessagePart): Prompt.AssistantMessagePart => {
+  if (part.type === "text") return Prompt.textPart({ text: unmark(part.text), options: part.options })
+  if (part.type !== "tool-call" || part.providerExecuted) return part
+  const { id, name, options, providerExecuted } = part
+  const undo = (_key: string, value: unknown): unknown => (typeof value === "string" ? unmark(value) : value)
+  const params: unknown = JSON.parse(JSON.stringify(part.params) ?? "null", undo)
+  return Prompt.toolCallPart({ id, name, params, providerExecuted, options })
 }
 
 /** Nothing that is known of. */
@@ -94,7 +105,7 @@ export const ask = <E>(options: {
       }),
       Effect.map((): Answer => {
         const message = Prompt.fromResponseParts(parts).content.find(({ role }) => role === "assistant")
-        return { content: message?.role === "assistant" ? message.content : [], usage, finish }
+        return { content: message?.role === "assistant" ? message.content.map(unmarked) : [], usage, finish }
       })
     )
   }).pipe(
