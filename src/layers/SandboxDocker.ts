@@ -14,10 +14,10 @@ import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
 import * as Schedule from "effect/Schedule"
 import * as Semaphore from "effect/Semaphore"
-import { lchown } from "node:fs/promises"
 import { fileURLToPath } from "node:url"
 import { Writable } from "node:stream"
 import { ImageMissing, Sandbox, SandboxError, type SandboxSpec, SandboxUnavailable } from "../services/Sandbox.ts"
+import * as Inside from "./internal/inside.ts"
 import * as Runner from "./internal/runner.ts"
 
 /** The image that is used, and made, unless a spec names another. */
@@ -33,12 +33,6 @@ export interface Options {
   readonly runtime?: string
   /** A seccomp profile, as JSON. Default: the engine's own. */
   readonly seccomp?: string
-}
-
-/** The user inside. On a host where this process is root, a user that is not. */
-const user = (): { readonly uid: number; readonly gid: number } => {
-  const uid = process.getuid?.() ?? 1000
-  return uid === 0 ? { uid: 1000, gid: 1000 } : { uid, gid: process.getgid?.() ?? 1000 }
 }
 
 const statusOf = (cause: unknown): number | undefined =>
@@ -93,14 +87,15 @@ const build = (docker: Docker, image: string) =>
   )
 
 const containerOptions = (spec: SandboxSpec, image: string, options: Options): Docker.ContainerCreateOptions => {
-  const { gid, uid } = user()
+  const { gid, uid } = Inside.user()
+  const size = `size=${Inside.scratchBytes}`
   return {
     Image: image,
     Cmd: ["perl", "-e", Runner.program],
     User: `${uid}:${gid}`,
     WorkingDir: "/workspace",
     Hostname: "sandbox",
-    Env: ["HOME=/home/claw", "LANG=C.UTF-8"],
+    Env: Object.entries(Inside.environment).map(([name, value]) => `${name}=${value}`),
     Labels: { "effect-claw": "sandbox" },
     OpenStdin: true,
     StdinOnce: true,
@@ -114,18 +109,18 @@ const containerOptions = (spec: SandboxSpec, image: string, options: Options): D
       ...(options.runtime === undefined ? {} : { Runtime: options.runtime }),
       ReadonlyRootfs: true,
       Tmpfs: {
-        "/tmp": "rw,nosuid,nodev,size=128m,mode=1777",
-        "/home/claw": `rw,nosuid,nodev,size=128m,mode=700,uid=${uid},gid=${gid}`
+        "/tmp": `rw,nosuid,nodev,${size},mode=1777`,
+        [Inside.home]: `rw,nosuid,nodev,${size},mode=700,uid=${uid},gid=${gid}`
       },
-      Mounts: [{ host: spec.workspace, target: "/workspace", write: true }, ...spec.mounts].map(
-        ({ host, target, write }) => ({ Type: "bind", Source: host, Target: target, ReadOnly: !write })
-      ),
+      Mounts: Inside.mountsOf(spec).map(({ host, target, write }) => {
+        return { Type: "bind", Source: host, Target: target, ReadOnly: !write }
+      }),
       Memory: spec.memoryBytes,
       MemorySwap: spec.memoryBytes,
       NanoCpus: Math.round(spec.cpus * 1e9),
       PidsLimit: spec.processes,
       Ulimits: [
-        { Name: "nofile", Soft: 1024, Hard: 1024 },
+        { Name: "nofile", Soft: Inside.openFiles, Hard: Inside.openFiles },
         { Name: "core", Soft: 0, Hard: 0 }
       ],
       IpcMode: "private",
@@ -197,10 +192,7 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
         const image = spec.image ?? options.image ?? defaultImage
         yield* sweeping
         yield* requireImage(image)
-        if (process.getuid?.() === 0) {
-          const { gid, uid } = user()
-          yield* Effect.tryPromise({ try: () => lchown(spec.workspace, uid, gid), catch: unavailable })
-        }
+        yield* engine(() => Inside.giveWorkspace(spec))
         const container = yield* Effect.acquireRelease(
           engine(() => docker.createContainer(containerOptions(spec, image, options))),
           // Gone already is what is asked for.
