@@ -28,6 +28,12 @@ import * as Inside from "./internal/inside.ts"
 import * as Runner from "./internal/runner.ts"
 import * as Seccomp from "./internal/seccomp.ts"
 
+/** How sessions are made. */
+export interface Options {
+  /** The program that makes sandboxes. Default `bwrap`, in one of the usual places. */
+  readonly program?: string
+}
+
 const programs = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 /** What programs read in `/etc`: where libraries are, which of several programs is meant, whom TLS trusts. */
@@ -78,11 +84,11 @@ const isolation = (): { readonly namespaces: ReadonlyArray<string>; readonly bec
   }
 }
 
-const commandLine = (spec: SandboxSpec, counters: Granted): ReadonlyArray<string> => {
+const commandLine = (program: string, spec: SandboxSpec, counters: Granted): ReadonlyArray<string> => {
   const { becomeUser, namespaces } = isolation()
   const environment = { PATH: programs, ...Inside.environment }
   return [
-    "bwrap",
+    program,
     ...namespaces,
     ...words("--hostname sandbox --die-with-parent --new-session --seccomp 3 --clearenv"),
     ...Object.entries(environment).flatMap(([name, value]) => ["--setenv", name, value]),
@@ -108,7 +114,8 @@ const unavailable = (detail: string) => new SandboxError({ reason: new SandboxUn
 
 /** What to do about what bwrap, and what it was started by, say. */
 const advice = (said: string): string => {
-  if (/ENOENT|bwrap: (?:command )?not found/.test(said)) return "bwrap is not there; install bubblewrap"
+  if (/ENOENT|(?:not found|No such file or directory)$/.test(said) && !said.startsWith("bwrap:"))
+    return "bwrap is not there; install bubblewrap"
   if (/namespace|uid map|Operation not permitted|Permission denied/i.test(said)) {
     return (
       `this system does not let bubblewrap make a sandbox (${said}); allow user namespaces: an AppArmor profile for bwrap, ` +
@@ -118,7 +125,7 @@ const advice = (said: string): string => {
   return `bubblewrap does not start (${said}); it needs bash, perl and util-linux in /usr`
 }
 
-const open = Effect.fn("Sandbox.open")(function* (spec: SandboxSpec) {
+const open = Effect.fn("Sandbox.open")(function* ({ program = "bwrap" }: Options, spec: SandboxSpec) {
   const rejected = (detail: string) => new SandboxError({ reason: new SpecRejected({ detail }) })
   if (spec.image !== undefined) {
     return yield* rejected(`bubblewrap runs this machine's programs and has no images; the spec asks for ${spec.image}`)
@@ -135,9 +142,8 @@ const open = Effect.fn("Sandbox.open")(function* (spec: SandboxSpec) {
   })
   const { counters, prefix } = yield* ControlGroup.make(spec)
   const { gid, uid } = Inside.user()
-  const [first = "bwrap", ...rest] = [...prefix, ...commandLine(spec, counters)]
   return yield* ChildRunner.makeSession(`bubblewrap:${randomUUID()}`, {
-    command: [first, ...rest],
+    command: [...prefix, ...commandLine(program, spec, counters)],
     // The second is for a user's systemd.
     env: { PATH: programs, XDG_RUNTIME_DIR: `/run/user/${uid}` },
     descriptors: [filter, `claw:x:${uid}:${gid}::${Inside.home}:/bin/bash\n`, "127.0.0.1 localhost\n::1 localhost\n"],
@@ -146,14 +152,15 @@ const open = Effect.fn("Sandbox.open")(function* (spec: SandboxSpec) {
 })
 
 /** Whether a session can be opened here: one is, and is closed again. */
-export const isAvailable: Effect.Effect<boolean> = Effect.acquireUseRelease(
-  Effect.tryPromise(() => mkdtemp(join(tmpdir(), "claw-bubblewrap-"))),
-  (folder) => Effect.scoped(open(makeSpec({}, folder))),
-  (folder) => Effect.promise(() => rm(folder, { recursive: true, force: true }))
-).pipe(
-  Effect.as(true),
-  Effect.orElseSucceed(() => false)
-)
+export const isAvailable = (options: Options = {}): Effect.Effect<boolean> =>
+  Effect.acquireUseRelease(
+    Effect.tryPromise(() => mkdtemp(join(tmpdir(), "claw-bubblewrap-"))),
+    (folder) => Effect.scoped(open(options, makeSpec({}, folder))),
+    (folder) => Effect.promise(() => rm(folder, { recursive: true, force: true }))
+  ).pipe(
+    Effect.as(true),
+    Effect.orElseSucceed(() => false)
+  )
 
 /**
  * Namespaces.
@@ -162,4 +169,5 @@ export const isAvailable: Effect.Effect<boolean> = Effect.acquireUseRelease(
  * are gone. It enforces every part of a spec but the image, and rejects one that names an image. Where control groups are
  * out of reach it rejects every spec.
  */
-export const layer: Layer.Layer<Sandbox> = Layer.succeed(Sandbox, { description: Effect.succeed("bubblewrap"), open })
+export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
+  Layer.succeed(Sandbox, { description: Effect.succeed("bubblewrap"), open: (spec) => open(options, spec) })

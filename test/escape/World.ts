@@ -205,14 +205,3 @@ export const makeWorld = async (): Promise<World> => {
     }
   }
 }
-
-/** How many processes of the host have a word in their command line. Those in containers are among them. */
-export const processesWith = (word: string): number =>
-  readdirSync("/proc").filter((entry) => {
-    if (!/^\d+$/.test(entry) || Number(entry) === process.pid) return false
-    try {
-      return readFileSync(`/proc/${entry}/cmdline`, "utf8").includes(word)
-    } catch {
-      return false
-    }
-  }).length

@@ -11,7 +11,8 @@ import * as Runner from "./runner.ts"
 
 /** A program to start. */
 export interface Program {
-  readonly command: readonly [string, ...ReadonlyArray<string>]
+  /** It and its arguments. */
+  readonly command: ReadonlyArray<string>
   /** All of its environment: what is not here is not there, so that nothing of the claw's can be read from it. */
   readonly env: Readonly<Record<string, string>>
   /** What it reads from its descriptors 3, 4 and so on. */
@@ -23,7 +24,7 @@ export interface Program {
 /** Starts a program, and is a session over it once its runner is ready. On release it is killed, and gone. */
 export const makeSession = Effect.fnUntraced(function* (
   id: string,
-  { advice, command: [file, ...args], descriptors = [], env }: Program
+  { advice, command: [file = "", ...args], descriptors = [], env }: Program
 ): Effect.fn.Return<SandboxSession, SandboxError, Scope.Scope> {
   let said = ""
   const child = yield* Effect.acquireRelease(
