@@ -4,7 +4,7 @@
  * Inside are this machine's own programs, `/usr` read-only, and of `/etc` what programs cannot do without; the workspace and
  * the mounts; and nothing else of the host. A session has no network but loopback, no capability, no way to gain
  * privileges, a read-only root, a user that is not root and a seccomp filter. A control group holds its memory, processors and
- * processes. It lives as long as its scope: the kernel ends all of it with this process.
+ * processes. It lives as long as its scope: when this process ends, however it does, its first process does, and the kernel ends all others with that.
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -33,6 +33,13 @@ export interface Options {
   /** The program that makes sandboxes. Default `bwrap`, in one of the usual places. */
   readonly program?: string
 }
+
+/**
+ * What the runner does first: it sets its `PR_SET_DUMPABLE` to 0, whereby its memory and its line are closed to the commands,
+ * whose user it has. As the first process it cannot be killed or stopped by them either, so that it sees when its line is
+ * closed, and ends everything with itself.
+ */
+const untouchable = `syscall(${process.arch === "x64" ? 157 : 167}, 4, 0, 0, 0, 0) == 0 or die "prctl: $!";\n`
 
 const programs = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -84,29 +91,30 @@ const isolation = (): { readonly namespaces: ReadonlyArray<string>; readonly bec
   }
 }
 
-const commandLine = (program: string, spec: SandboxSpec, counters: Granted): ReadonlyArray<string> => {
+const commandLine = (program: string, spec: SandboxSpec, group: ReadonlyArray<Granted>): ReadonlyArray<string> => {
   const { becomeUser, namespaces } = isolation()
   const environment = { PATH: programs, ...Inside.environment }
   return [
     program,
     ...namespaces,
-    ...words("--hostname sandbox --die-with-parent --new-session --seccomp 3 --clearenv"),
+    ...words("--hostname sandbox --as-pid-1 --die-with-parent --new-session --seccomp 3 --clearenv"),
     ...Object.entries(environment).flatMap(([name, value]) => ["--setenv", name, value]),
     ...readOnly("/usr"),
     ...besideUsr(),
     ...settings.filter((path) => existsSync(path)).flatMap(readOnly),
     ...words("--perms 0444 --file 4 /etc/passwd --perms 0444 --file 5 /etc/hosts --proc /proc --dev /dev"),
+    ...readOnly("/proc/sys"),
+    ...(existsSync("/proc/keys") ? words("--ro-bind /dev/null /proc/keys") : []),
     ...scratch("/dev/shm", "1777", 64 * 1024 * 1024),
     ...scratch("/tmp", "1777"),
     // For root it is made before the user inside is anybody.
     ...scratch(Inside.home, "0777"),
-    ...bind(counters),
-    ...Inside.mountsOf(spec).flatMap(bind),
+    ...[...group, ...Inside.mountsOf(spec)].flatMap(bind),
     ...words(`--remount-ro /dev --remount-ro / --chdir / -- prlimit --core=0 --nofile=${Inside.openFiles}`),
     ...becomeUser,
     "perl",
     "-e",
-    Runner.program
+    `${untouchable}${Runner.program}`
   ]
 }
 
@@ -140,10 +148,10 @@ const open = Effect.fn("Sandbox.open")(function* ({ program = "bwrap" }: Options
     try: () => Inside.giveWorkspace(spec),
     catch: (cause) => unavailable(`the workspace cannot be given to the sandbox's user: ${String(cause)}`)
   })
-  const { counters, prefix } = yield* ControlGroup.make(spec)
+  const { mounts, prefix } = yield* ControlGroup.make(spec)
   const { gid, uid } = Inside.user()
   return yield* ChildRunner.makeSession(`bubblewrap:${randomUUID()}`, {
-    command: [...prefix, ...commandLine(program, spec, counters)],
+    command: [...prefix, ...commandLine(program, spec, mounts)],
     // The second is for a user's systemd.
     env: { PATH: programs, XDG_RUNTIME_DIR: `/run/user/${uid}` },
     descriptors: [filter, `claw:x:${uid}:${gid}::${Inside.home}:/bin/bash\n`, "127.0.0.1 localhost\n::1 localhost\n"],

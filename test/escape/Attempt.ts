@@ -28,12 +28,11 @@ export interface Place {
   readonly own: Pick<Opened, "workspace">
   /** A word by which the host finds what the attempt started. */
   readonly mark: string
-  /** The runner's process inside. */
-  readonly runner: number
 }
 
 /** Where an attempt is made. */
 export interface Stage extends Place {
+  readonly kind: Kind
   readonly neighbour: Opened
   readonly own: Opened
   /** Opens one more. */
@@ -91,9 +90,6 @@ const ownScript = ({ both, bubblewrap, container, virtual }: Attempt, kind: Kind
   const own = { container, bubblewrap: bubblewrap ?? container, "virtual shell": virtual }
   return own[kind] ?? both
 }
-
-/** The process that a kind's runner is: of a container the first, and in bubblewrap the first is its own. */
-export const runnerOf = (kind: Kind): number => (kind === "bubblewrap" ? 2 : 1)
 
 /** The script of an attempt in a kind of sandbox. */
 export const scriptOf = (attempt: Attempt, kind: Kind, place: Place): string => {

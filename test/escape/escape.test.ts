@@ -22,7 +22,7 @@ import { join } from "node:path"
 import { describeWithBubblewrap } from "../support/bubblewrap.ts"
 import { containersOn, describeWithEngine, engineAvailable } from "../support/engine.ts"
 import { processesWith } from "../support/processes.ts"
-import { type Attempt, type Kind, kindsOf, type Opened, runnerOf, scriptOf, type Seen, type Stage } from "./Attempt.ts"
+import { type Attempt, type Kind, kindsOf, type Opened, scriptOf, type Seen, type Stage } from "./Attempt.ts"
 import { attempts } from "./attempts.ts"
 import * as Table from "./table.ts"
 import { makeSecret, makeWorld, openFolder, type World } from "./World.ts"
@@ -138,14 +138,7 @@ const emptied = (workspace: string) => {
 const make = Effect.fnUntraced(function* (attempt: Attempt, kind: Kind) {
   const { giveUp, neighbour, open, shared, world } = yield* Ground
   const own = attempt.alone === undefined ? yield* shared : yield* open(attempt.alone)
-  const stage: Stage = {
-    world,
-    neighbour,
-    open,
-    own,
-    mark: `escape${randomBytes(6).toString("hex")}`,
-    runner: runnerOf(kind)
-  }
+  const stage: Stage = { kind, world, neighbour, open, own, mark: `escape${randomBytes(6).toString("hex")}` }
   const before = process.memoryUsage().rss
   const watched = { answered: true, memory: before }
   const watch = Effect.gen(function* () {
@@ -272,7 +265,7 @@ describe("the canaries", () => {
     const secret = makeSecret()
     world.secrets.set(secret, "another session's workspace")
     writeFileSync(join(other, "own.txt"), secret)
-    const place = { world, own: { workspace: own }, neighbour: { workspace: other }, mark: "host", runner: 1 }
+    const place = { world, own: { workspace: own }, neighbour: { workspace: other }, mark: "host" }
     const command = ["5", "bash", "-c", scriptOf(attempt, "container", place)]
     const child = spawn("timeout", command, { cwd: own, stdio: ["ignore", "pipe", "pipe"] })
     let said = ""

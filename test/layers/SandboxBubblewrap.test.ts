@@ -196,8 +196,7 @@ PY`)
         await Effect.runPromise(Effect.scoped(Effect.gen(function* () {
           const sandbox = yield* Sandbox.Sandbox
           const session = yield* sandbox.open(Sandbox.makeSpec({}, ${JSON.stringify(folder)}))
-          // It takes the line to the claw away from the runner, too: it ends all the same.
-          yield* Sandbox.run(session, { run: ${JSON.stringify(`${orphan(mark)} (setsid cat /proc/$PPID/fd/0 > /tmp/taken &) 2>/dev/null; kill -STOP $PPID; touch running`)} })
+          yield* Sandbox.run(session, { run: ${JSON.stringify(`${orphan(mark)} touch running`)} })
           yield* Effect.never
         })).pipe(Effect.provide(SandboxBubblewrap.layer())))`
       const child = spawn(process.execPath, ["--conditions=source", "--input-type=module", "-e", script])
@@ -209,6 +208,38 @@ PY`)
       assert.strictEqual(yield* processesBecome(mark, 0), 0)
       assert.strictEqual(yield* processesBecome(folder, 0), 0)
       assert.strictEqual((yield* Sandbox.run(other, { run: "echo on" })).stdout, "on\n")
+    })
+  )
+
+  test(
+    "the runner's memory, line and life are closed to the commands",
+    Effect.gen(function* () {
+      const session = yield* open()
+      const script =
+        "cat /proc/1/fd/0 /proc/1/environ; echo x > /proc/1/fd/1; dd if=/dev/zero of=/proc/1/mem count=1; kill -STOP 1"
+      const { stderr } = yield* Sandbox.run(session, { run: `${script}; kill -9 -1` })
+      assert.lengthOf(stderr.match(/Permission denied/g) ?? [], 4)
+      assert.strictEqual((yield* Sandbox.run(session, { run: "echo on" })).stdout, "on\n")
+    })
+  )
+
+  test(
+    "a session is ended with its scope also when its runner does nothing any more",
+    Effect.gen(function* () {
+      const folder = workspace()
+      const runner = yield* Effect.scoped(
+        Effect.gen(function* () {
+          yield* open({}, folder)
+          const [outer = 0] = findProcesses(folder)
+          const first = Number(readFileSync(`/proc/${outer}/task/${outer}/children`, "utf8"))
+          assert.isAbove(first, 1)
+          process.kill(first, "SIGSTOP")
+          return first
+        })
+      )
+      // Dead, but perhaps not buried.
+      const status = `/proc/${runner}/status`
+      assert.match(existsSync(status) ? readFileSync(status, "utf8") : "State: X", /State:\s[XZ]/)
     })
   )
 

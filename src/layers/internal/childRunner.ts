@@ -42,6 +42,7 @@ export const makeSession = Effect.fnUntraced(function* (
       Effect.tryPromise(async () => {
         if (started.pid === undefined || started.exitCode !== null || started.signalCode !== null) return
         const exited = once(started, "exit")
+        started.stdin?.destroy()
         started.kill("SIGKILL")
         await exited
       }).pipe(Effect.timeoutOption("10 seconds"), Effect.ignore)

@@ -19,8 +19,8 @@ import { SandboxError, type SandboxSpec, SpecRejected } from "../../services/San
 export interface ControlGroup {
   /** Put before a command line, it runs in the group. */
   readonly prefix: ReadonlyArray<string>
-  /** The group's own counters, where programs look for them. */
-  readonly counters: Granted
+  /** The group's own files, where programs look for them. */
+  readonly mounts: ReadonlyArray<Granted>
 }
 
 const mounted = "/sys/fs/cgroup"
@@ -61,7 +61,8 @@ const hierarchiesOf = ({ cpus, memoryBytes, processes }: SandboxSpec) => {
         ]
       }
   return Object.entries(hierarchies).map(([controller, limits]) => {
-    return { parent: join(mounted, controller, "effect-claw"), limits }
+    const target = join(mounted, controller)
+    return { target, parent: join(target, "effect-claw"), limits }
   })
 }
 
@@ -83,7 +84,7 @@ const ofRoot = Effect.fnUntraced(function* (spec: SandboxSpec) {
   const id = randomUUID()
   const groups = yield* Effect.forEach(
     hierarchiesOf(spec),
-    Effect.fnUntraced(function* ({ limits, parent }) {
+    Effect.fnUntraced(function* ({ limits, parent, target }) {
       yield* attempt(async () => {
         await mkdir(parent, { recursive: true })
         if (!isVersion2()) return
@@ -95,19 +96,19 @@ const ofRoot = Effect.fnUntraced(function* (spec: SandboxSpec) {
       const group = join(parent, id)
       yield* Effect.acquireRelease(
         attempt(() => mkdir(group)),
-        // Its processes were killed, and are gone in a moment.
         () =>
-          attempt(() => rmdir(group)).pipe(
-            Effect.retry(Schedule.max([Schedule.spaced("20 millis"), Schedule.recurs(250)])),
-            Effect.ignore
-          )
+          attempt(async () => {
+            const processes = (await readFile(join(group, "cgroup.procs"), "utf8")).split("\n").filter(Boolean)
+            for (const id of processes) process.kill(Number(id), "SIGKILL")
+            await rmdir(group)
+          }).pipe(Effect.retry({ schedule: Schedule.spaced("20 millis"), times: 250 }), Effect.ignore)
       )
       yield* Effect.forEach(limits, ([file = "", value = ""]) => attempt(() => writeFile(join(group, file), value)))
-      return group
+      return { host: group, target, write: false }
     })
   )
-  const enter = groups.map((group) => `echo $$ > ${group}/cgroup.procs && `).join("")
-  return { prefix: ["sh", "-c", `${enter}exec "$@"`, "sh"], folder: groups[0] ?? mounted }
+  const enter = groups.map(({ host }) => `echo $$ > ${host}/cgroup.procs && `).join("")
+  return { prefix: ["sh", "-c", `${enter}exec "$@"`, "sh"], mounts: groups }
 })
 
 const ofUser = Effect.fnUntraced(function* (uid: number, { cpus, memoryBytes, processes }: SandboxSpec) {
@@ -137,15 +138,12 @@ const ofUser = Effect.fnUntraced(function* (uid: number, { cpus, memoryBytes, pr
       ...properties.map((property) => `--property=${property}`),
       "--"
     ],
-    folder: join(service, "app.slice", unit)
+    mounts: [{ host: join(service, "app.slice", unit), target: mounted, write: false }]
   }
 })
 
-/** A group with the limits of a spec. Where they cannot be held the spec is rejected. On release it is gone. */
+/** A group with the limits of a spec. Where they cannot be held the spec is rejected. On release it is gone, and what runs in it. */
 export const make = (spec: SandboxSpec): Effect.Effect<ControlGroup, SandboxError, Scope.Scope> => {
   const uid = process.getuid?.() ?? 0
-  return Effect.map(uid === 0 ? ofRoot(spec) : ofUser(uid, spec), ({ folder, prefix }) => {
-    const target = isVersion2() ? mounted : join(mounted, "memory")
-    return { prefix, counters: { host: folder, target, write: false } }
-  })
+  return uid === 0 ? ofRoot(spec) : ofUser(uid, spec)
 }

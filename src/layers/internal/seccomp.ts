@@ -80,14 +80,16 @@ const refused: Readonly<Record<string, Numbers>> = {
 
 /** `AUDIT_ARCH_X86_64` and `AUDIT_ARCH_AARCH64`, and the calls whose arguments count. */
 const machines = {
-  x64: { column: 0, audit: 0xc000003e, clone: 56, clone3: 435, socket: 41 },
-  arm64: { column: 1, audit: 0xc00000b7, clone: 220, clone3: 435, socket: 198 }
+  x64: { column: 0, audit: 0xc000003e, clone: 56, clone3: 435, personality: 135, socket: 41 },
+  arm64: { column: 1, audit: 0xc00000b7, clone: 220, clone3: 435, personality: 92, socket: 198 }
 } as const
 
 /** The seven `CLONE_NEW…` flags that `clone` takes. */
 const newNamespaces = 0x7e020000
 /** `AF_UNIX`, `AF_INET`, `AF_INET6`, `AF_NETLINK`. */
 const families = [1, 2, 10, 16]
+/** `PER_LINUX`, `PER_LINUX32`, both with `UNAME26`, and the question which it is. */
+const personalities = [0, 8, 0x20000, 0x20008, 0xffffffff]
 
 // Where in `struct seccomp_data` the kernel puts what is looked at; of an argument the lower half.
 const [call, architecture, argument] = [0, 4, 16]
@@ -106,10 +108,19 @@ const allow: Instruction = [0x06, 0, 0, 0x7fff0000]
 const fail = (errno: number): Instruction => [0x06, 0, 0, 0x50000 + errno]
 const [notPermitted, notImplemented] = [fail(1), fail(38)]
 
+/** Refuses a call unless its first argument is one of these. */
+const onlyWith = (number: number, values: ReadonlyArray<number>): ReadonlyArray<Instruction> => [
+  ifEqual(number, 0, values.length + 3),
+  load(argument),
+  ...values.map((value, index) => ifEqual(value, values.length - index, 0)),
+  notPermitted,
+  allow
+]
+
 /** The filter for a machine, or nothing for one that it was not written for. */
 export const filter = (machine: string): Buffer | undefined => {
   if (machine !== "x64" && machine !== "arm64") return undefined
-  const { audit, clone, clone3, column, socket } = machines[machine]
+  const { audit, clone, clone3, column, personality, socket } = machines[machine]
   const numbers = Object.values(refused).flatMap((row) => row[column] ?? [])
   const program: ReadonlyArray<Instruction> = [
     // Calls of another architecture, or of x32, have other numbers, and none of them is needed.
@@ -128,10 +139,8 @@ export const filter = (machine: string): Buffer | undefined => {
     ifAnyBit(newNamespaces, 0, 1),
     notPermitted,
     allow,
-    ifEqual(socket, 0, families.length + 2),
-    load(argument),
-    ...families.map((family, index) => ifEqual(family, families.length - index, 0)),
-    notPermitted,
+    ...onlyWith(personality, personalities),
+    ...onlyWith(socket, families),
     allow
   ]
   const bytes = Buffer.alloc(program.length * 8)
