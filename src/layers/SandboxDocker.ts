@@ -15,7 +15,7 @@ import * as Predicate from "effect/Predicate"
 import * as Schedule from "effect/Schedule"
 import * as Semaphore from "effect/Semaphore"
 import { fileURLToPath } from "node:url"
-import { Writable } from "node:stream"
+import { Duplex, Writable } from "node:stream"
 import { ImageMissing, Sandbox, SandboxError, type SandboxSpec, SandboxUnavailable } from "../services/Sandbox.ts"
 import * as Inside from "./internal/inside.ts"
 import * as Runner from "./internal/runner.ts"
@@ -86,7 +86,16 @@ const build = (docker: Docker, image: string) =>
     )
   )
 
-const containerOptions = (spec: SandboxSpec, image: string, options: Options): Docker.ContainerCreateOptions => {
+/** Podman speaks Docker's language, but for how a folder in memory is given to a user. */
+const isPodman = ({ Components }: Docker.DockerVersion): boolean =>
+  Components.some(({ Name }) => Name === "Podman Engine")
+
+const containerOptions = (
+  spec: SandboxSpec,
+  image: string,
+  options: Options,
+  podman: boolean
+): Docker.ContainerCreateOptions => {
   const { gid, uid } = Inside.user()
   const size = `size=${Inside.scratchBytes}`
   return {
@@ -110,7 +119,7 @@ const containerOptions = (spec: SandboxSpec, image: string, options: Options): D
       ReadonlyRootfs: true,
       Tmpfs: {
         "/tmp": `rw,nosuid,nodev,${size},mode=1777`,
-        [Inside.home]: `rw,nosuid,nodev,${size},mode=700,uid=${uid},gid=${gid}`
+        [Inside.home]: `rw,nosuid,nodev,${size},mode=700,${podman ? "U" : `uid=${uid},gid=${gid}`}`
       },
       Mounts: Inside.mountsOf(spec).map(({ host, target, write }) => {
         return { Type: "bind", Source: host, Target: target, ReadOnly: !write }
@@ -129,6 +138,29 @@ const containerOptions = (spec: SandboxSpec, image: string, options: Options): D
     }
   }
 }
+
+/**
+ * The container's stdin and streams. The client's own `attach` sends its options as a body too, which Podman gives to the
+ * container to read; this sends none.
+ */
+const attach = (docker: Docker, { id }: Docker.Container) =>
+  Effect.callback<Duplex, SandboxError>((resume) =>
+    docker.modem.dial(
+      {
+        path: `/containers/${id}/attach?`,
+        method: "POST",
+        isStream: true,
+        hijack: true,
+        file: Buffer.alloc(0),
+        statusCodes: { 200: true },
+        options: { stream: true, stdin: true, stdout: true, stderr: true }
+      },
+      (cause, line) => {
+        if (line instanceof Duplex) resume(Effect.succeed(line))
+        else resume(Effect.fail(unavailable(cause ?? "it does not attach to containers")))
+      }
+    )
+  )
 
 // A connection kept for later may be one that the engine has closed meanwhile.
 const connect = ({ socketPath }: Options): Docker =>
@@ -191,10 +223,11 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
       const open = Effect.fn("Sandbox.open")(function* (spec: SandboxSpec) {
         const image = spec.image ?? options.image ?? defaultImage
         yield* sweeping
+        const podman = isPodman(yield* engine(() => docker.version()))
         yield* requireImage(image)
         yield* engine(() => Inside.giveWorkspace(spec))
         const container = yield* Effect.acquireRelease(
-          engine(() => docker.createContainer(containerOptions(spec, image, options))),
+          engine(() => docker.createContainer(containerOptions(spec, image, options, podman))),
           // Gone already is what is asked for.
           (created) =>
             Effect.tryPromise(() => created.remove({ force: true })).pipe(
@@ -202,9 +235,8 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
               Effect.ignore
             )
         )
-        const line = yield* Effect.acquireRelease(
-          engine(() => container.attach({ stream: true, stdin: true, stdout: true, stderr: true, hijack: true })),
-          (attached) => Effect.sync(() => attached.end())
+        const line = yield* Effect.acquireRelease(attach(docker, container), (attached) =>
+          Effect.sync(() => attached.end())
         )
         const session = Runner.makeSession(`docker:${container.id.slice(0, 12)}`, {
           write: (bytes) => void line.write(bytes),
@@ -233,7 +265,7 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
 
       return Sandbox.of({
         description: engine(() => docker.version()).pipe(
-          Effect.map(({ Version }) => `Docker ${Version}`),
+          Effect.map((version) => `${isPodman(version) ? "Podman" : "Docker"} ${version.Version}`),
           Effect.orElseSucceed(() => "Docker, which does not answer")
         ),
         open
