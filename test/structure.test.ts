@@ -214,8 +214,14 @@ describe("the core", () => {
   // stands outside of the process and is one of several to choose from: a provider of models, a container engine. Their size
   // is told beside it.
   const adapters = new Set([
+    "src/layers/SandboxAppleContainer.ts",
+    "src/layers/SandboxBubblewrap.ts",
     "src/layers/SandboxDocker.ts",
+    "src/layers/internal/childRunner.ts",
+    "src/layers/internal/controlGroup.ts",
+    "src/layers/internal/inside.ts",
     "src/layers/internal/runner.ts",
+    "src/layers/internal/seccomp.ts",
     "src/layers/ModelAnthropic.ts",
     "src/layers/internal/anthropicMessages.ts",
     "src/layers/internal/streamParts.ts"
