@@ -4,7 +4,7 @@
 import { execFileSync, spawn } from "node:child_process"
 import { mkdtempSync, readFileSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
-import { join } from "node:path"
+import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { engineAvailable } from "./engine.ts"
 import { describeUnless } from "./missing.ts"
@@ -53,6 +53,8 @@ export const startPodman = (): (() => void) => {
   }
   const service = spawn("podman", ["system", "service", "--time=0", `unix://${podmanSocket}`], {
     stdio: "ignore",
+    // It leaves files where it was started.
+    cwd: dirname(podmanSocket),
     env: { ...process.env, CONTAINERS_CONF: containersConf }
   })
   // It answers as soon as the socket is there.
