@@ -1,11 +1,37 @@
 /**
- * The strongest sandbox there is: containers where an engine answers, a virtual shell where none does. Never the host.
+ * The strongest sandbox there is: containers where an engine answers, bubblewrap where it makes sandboxes, a virtual shell
+ * where neither does. Never the host.
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Context from "effect/Context"
 import { Sandbox } from "../services/Sandbox.ts"
-import type { Options } from "./SandboxDocker.ts"
+import type * as SandboxBubblewrap from "./SandboxBubblewrap.ts"
+import type * as SandboxDocker from "./SandboxDocker.ts"
+
+/** Where the engine is, and how sandboxes are made without one. */
+export interface Options extends SandboxDocker.Options {
+  readonly bubblewrap?: SandboxBubblewrap.Options
+}
+
+/** A sandbox, and what is said of it. */
+const choose = Effect.fnUntraced(function* (options: Options) {
+  // What is not chosen is not loaded, as far as that can be known before.
+  const docker = yield* Effect.promise(() => import("./SandboxDocker.ts"))
+  if (yield* docker.isAvailable(options)) return { layer: docker.layer(options), told: "containers" }
+  const bubblewrap = yield* Effect.promise(() => import("./SandboxBubblewrap.ts"))
+  if (yield* bubblewrap.isAvailable(options.bubblewrap)) {
+    return {
+      layer: bubblewrap.layer(options.bubblewrap),
+      told: "namespaces, with this machine's programs: no container engine answers"
+    }
+  }
+  const { layer } = yield* Effect.promise(() => import("./SandboxVirtual.ts"))
+  return {
+    layer,
+    told: "a virtual shell: no container engine answers, and bubblewrap makes no sandbox. Install Docker or bubblewrap for real ones"
+  }
+})
 
 /**
  * Chooses when the claw starts, in the background, and says in one line what it chose.
@@ -17,20 +43,11 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
     Sandbox,
     Effect.gen(function* () {
       const scope = yield* Effect.scope
-      // Neither engine is loaded until it is clear that it is needed.
       const chosen = yield* Effect.cached(
         Effect.gen(function* () {
-          const docker = yield* Effect.promise(() => import("./SandboxDocker.ts"))
-          const hasEngine = yield* docker.isAvailable(options)
-          const layer = hasEngine
-            ? docker.layer(options)
-            : (yield* Effect.promise(() => import("./SandboxVirtual.ts"))).layer
+          const { layer, told } = yield* choose(options)
           const sandbox = Context.get(yield* Layer.buildWithScope(layer, scope), Sandbox)
-          yield* Effect.logInfo(
-            hasEngine
-              ? `commands run in containers (${yield* sandbox.description})`
-              : "commands run in a virtual shell: no container engine answers. Install Docker for real ones"
-          )
+          yield* Effect.logInfo(`commands run in ${told} (${yield* sandbox.description})`)
           return sandbox
         })
       )

@@ -13,10 +13,8 @@ import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
 import * as Semaphore from "effect/Semaphore"
 import { randomUUID } from "node:crypto"
-import { lchown } from "node:fs/promises"
 import { fileURLToPath } from "node:url"
-import { Writable } from "node:stream"
-import { environmentOf, wayOutFolder } from "../services/Egress.ts"
+import { Duplex, Writable } from "node:stream"
 import {
   ImageMissing,
   Sandbox,
@@ -25,6 +23,7 @@ import {
   SandboxUnavailable,
   SessionLost
 } from "../services/Sandbox.ts"
+import * as Inside from "./internal/inside.ts"
 import * as Runner from "./internal/runner.ts"
 
 /** The image that is used, and made, unless a spec names another. */
@@ -40,12 +39,6 @@ export interface Options {
   readonly runtime?: string
   /** A seccomp profile, as JSON. Default: the engine's own. */
   readonly seccomp?: string
-}
-
-/** The user inside. On a host where this process is root, a user that is not. */
-const user = (): { readonly uid: number; readonly gid: number } => {
-  const uid = process.getuid?.() ?? 1000
-  return uid === 0 ? { uid: 1000, gid: 1000 } : { uid, gid: process.getgid?.() ?? 1000 }
 }
 
 const statusOf = (cause: unknown): number | undefined =>
@@ -99,27 +92,26 @@ const build = (docker: Docker, image: string) =>
     )
   )
 
+/** Podman speaks Docker's language, but for how a folder in memory is given to a user. */
+const isPodman = ({ Components }: Docker.DockerVersion): boolean =>
+  Components.some(({ Name }) => Name === "Podman Engine")
+
 const containerOptions = (
   spec: SandboxSpec,
   image: string,
   boot: string,
-  options: Options
+  options: Options,
+  podman: boolean
 ): Docker.ContainerCreateOptions => {
-  const { gid, uid } = user()
-  const { wayOut } = spec
-  const environment = Object.entries(wayOut === undefined ? {} : environmentOf(wayOut))
-  const folders = [
-    { host: spec.workspace, target: "/workspace", write: true },
-    ...spec.mounts,
-    ...(wayOut === undefined ? [] : [{ host: wayOut.folder, target: wayOutFolder, write: false }])
-  ]
+  const { gid, uid } = Inside.user()
+  const size = `size=${Inside.scratchBytes}`
   return {
     Image: image,
     Cmd: ["perl", "-e", Runner.program],
     User: `${uid}:${gid}`,
     WorkingDir: "/workspace",
     Hostname: "sandbox",
-    Env: ["HOME=/home/claw", "LANG=C.UTF-8", ...environment.map(([name, value]) => `${name}=${value}`)],
+    Env: Object.entries(Inside.environmentOf(spec)).map(([name, value]) => `${name}=${value}`),
     Labels: {
       "effect-claw": "sandbox",
       ...(spec.claw === undefined ? {} : { "effect-claw.claw": spec.claw, "effect-claw.boot": boot })
@@ -136,21 +128,18 @@ const containerOptions = (
       ...(options.runtime === undefined ? {} : { Runtime: options.runtime }),
       ReadonlyRootfs: true,
       Tmpfs: {
-        "/tmp": "rw,nosuid,nodev,size=128m,mode=1777",
-        "/home/claw": `rw,nosuid,nodev,size=128m,mode=700,uid=${uid},gid=${gid}`
+        "/tmp": `rw,nosuid,nodev,${size},mode=1777`,
+        [Inside.home]: `rw,nosuid,nodev,${size},mode=700,${podman ? "U" : `uid=${uid},gid=${gid}`}`
       },
-      Mounts: folders.map(({ host, target, write }) => ({
-        Type: "bind",
-        Source: host,
-        Target: target,
-        ReadOnly: !write
-      })),
+      Mounts: Inside.mountsOf(spec).map(({ host, target, write }) => {
+        return { Type: "bind", Source: host, Target: target, ReadOnly: !write }
+      }),
       Memory: spec.memoryBytes,
       MemorySwap: spec.memoryBytes,
       NanoCpus: Math.round(spec.cpus * 1e9),
       PidsLimit: spec.processes,
       Ulimits: [
-        { Name: "nofile", Soft: 1024, Hard: 1024 },
+        { Name: "nofile", Soft: Inside.openFiles, Hard: Inside.openFiles },
         { Name: "core", Soft: 0, Hard: 0 }
       ],
       IpcMode: "private",
@@ -159,6 +148,29 @@ const containerOptions = (
     }
   }
 }
+
+/**
+ * The container's stdin and streams. The client's own `attach` sends its options as a body too, which Podman gives to the
+ * container to read; this sends none.
+ */
+const attach = (docker: Docker, { id }: Docker.Container) =>
+  Effect.callback<Duplex, SandboxError>((resume) =>
+    docker.modem.dial(
+      {
+        path: `/containers/${id}/attach?`,
+        method: "POST",
+        isStream: true,
+        hijack: true,
+        file: Buffer.alloc(0),
+        statusCodes: { 200: true },
+        options: { stream: true, stdin: true, stdout: true, stderr: true }
+      },
+      (cause, line) => {
+        if (line instanceof Duplex) resume(Effect.succeed(line))
+        else resume(Effect.fail(unavailable(cause ?? "it does not attach to containers")))
+      }
+    )
+  )
 
 // A connection kept for later may be one that the engine has closed meanwhile.
 const connect = ({ socketPath }: Options): Docker =>
@@ -222,18 +234,15 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
 
       const open = Effect.fn("Sandbox.open")(function* (spec: SandboxSpec) {
         const image = spec.image ?? options.image ?? defaultImage
+        const podman = isPodman(yield* engine(() => docker.version()))
         yield* requireImage(image)
-        if (process.getuid?.() === 0) {
-          const { gid, uid } = user()
-          yield* Effect.tryPromise({ try: () => lchown(spec.workspace, uid, gid), catch: unavailable })
-        }
+        yield* engine(() => Inside.giveWorkspace(spec))
         const container = yield* Effect.acquireRelease(
-          engine(() => docker.createContainer(containerOptions(spec, image, boot, options))),
+          engine(() => docker.createContainer(containerOptions(spec, image, boot, options, podman))),
           (created) => remove(created).pipe(Effect.timeoutOption("10 seconds"), Effect.ignore)
         )
-        const line = yield* Effect.acquireRelease(
-          engine(() => container.attach({ stream: true, stdin: true, stdout: true, stderr: true, hijack: true })),
-          (attached) => Effect.sync(() => attached.end())
+        const line = yield* Effect.acquireRelease(attach(docker, container), (attached) =>
+          Effect.sync(() => attached.end())
         )
         const session = Runner.makeSession(`docker:${container.id.slice(0, 12)}`, {
           write: (bytes) => void line.write(bytes),
@@ -270,7 +279,7 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
 
       return Sandbox.of({
         description: engine(() => docker.version()).pipe(
-          Effect.map(({ Version }) => `Docker ${Version}`),
+          Effect.map((version) => `${isPodman(version) ? "Podman" : "Docker"} ${version.Version}`),
           Effect.orElseSucceed(() => "Docker, which does not answer")
         ),
         open,

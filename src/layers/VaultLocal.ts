@@ -3,6 +3,7 @@
  *
  * They are read once, when the claw starts. What the claw logs is masked by them.
  */
+import * as Cause from "effect/Cause"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -57,14 +58,23 @@ const read = Effect.fnUntraced(function* (secret: string, source: Source) {
 const run = promisify(execFile)
 
 const codeOf = (cause: unknown): string =>
-  cause instanceof Error && "code" in cause && cause.code !== null ? String(cause.code) : "it was ended"
+  cause instanceof Error && "code" in cause && (typeof cause.code === "string" || typeof cause.code === "number")
+    ? `${cause.code}`
+    : "it was ended"
 
 /** A logger that says what another says, without secrets. */
 const masked = <Output>(
   logger: Logger.Logger<unknown, Output>,
   { mask }: Leaks.Leaks
 ): Logger.Logger<unknown, Output> =>
-  Logger.make((options) => logger.log({ ...options, message: hidden(options.message, mask) }))
+  Logger.make((options) => {
+    const pretty = options.cause.reasons.length === 0 ? "" : Cause.pretty(options.cause)
+    const shown = mask(pretty)
+    const message = hidden(options.message, mask)
+    // A cause that holds a secret is told as text.
+    if (shown === pretty) return logger.log({ ...options, message })
+    return logger.log({ ...options, message: [message, shown].flat(), cause: Cause.empty })
+  })
 
 const hidden = (message: unknown, mask: (text: string) => string): unknown =>
   typeof message === "string"

@@ -21,6 +21,7 @@ import type * as Types from "effect/Types"
 import * as Approval from "./Approval.ts"
 import * as Budget from "./Budget.ts"
 import type { CurrentTurn } from "./CurrentTurn.ts"
+import type { Egress } from "./Egress.ts"
 import { AgentName, type ConversationId } from "./Message.ts"
 import * as Rights from "./Rights.ts"
 import type { Sandbox, SandboxOptions } from "./Sandbox.ts"
@@ -123,7 +124,11 @@ type ModelServices<O> = O extends { readonly model: Layer.Layer<infer _Out, infe
 
 type TeamServices<O> = O extends { readonly team: ReadonlyArray<infer A> } ? Services<A> : never
 
+/** An agent with rules for a way out asks for one. */
+type EgressServices<O> = O extends { readonly sandbox: { readonly egress: ReadonlyArray<unknown> } } ? Egress : never
+
 type OwnServices<O> =
+  | EgressServices<O>
   | (O extends { readonly toolkits: ReadonlyArray<infer T> } ? ToolkitServices<T> : never)
   | ModelServices<O>
 

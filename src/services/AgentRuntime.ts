@@ -22,6 +22,7 @@ import { HomeZone } from "./HomeZone.ts"
 import * as ModelCall from "./internal/ModelCall.ts"
 import { booksFailed, boundOf, exhausted } from "./internal/OutOfBounds.ts"
 import { Journal, type JournalError, patiently } from "./Journal.ts"
+import * as Leaks from "./Leaks.ts"
 import { Ledger } from "./Ledger.ts"
 import { type AgentName, channelOf, type ConversationId, isChild, OutputId } from "./Message.ts"
 import { ModelInfo } from "./ModelInfo.ts"
@@ -32,6 +33,7 @@ import * as Rights from "./Rights.ts"
 import { ToolGuard } from "./ToolGuard.ts"
 import * as Transcript from "./Transcript.ts"
 import * as Turn from "./Turn.ts"
+import { Vault } from "./Vault.ts"
 
 /** Does turns. */
 export class AgentRuntime extends Context.Service<
@@ -83,6 +85,7 @@ export const layer = (
       const outbox = yield* Outbox
       const channels = yield* Channels
       const guard = yield* ToolGuard
+      const leaks = Leaks.make(yield* Vault)
       const clock = Transcript.clockIn(yield* HomeZone)
       // Positions come again when a backup is restored, and a channel would take what is new for a resend.
       const life = (yield* Clock.currentTimeMillis).toString(36)
@@ -135,7 +138,7 @@ export const layer = (
           // What a child says is read by its parent.
           const said = isChild(conversation)
             ? []
-            : Reply.split(Reply.shown(text), textLimit).map((piece, index) => ({
+            : Reply.split(leaks.mask(Reply.shown(text)), textLimit).map((piece, index) => ({
                 id: index === 0 ? output : OutputId.make(`${output}.${index}`),
                 text: piece
               }))
@@ -188,15 +191,24 @@ export const layer = (
           const rights = rightsIn(ready, conversation, Turn.mandate(entries))
           const book = (usage: Response.Usage | undefined) =>
             Effect.mapError(ledger.book({ turn, step, price: model.price, usage }), booksFailed)
+          const live = Leaks.inPieces(leaks)
+          const show = (delta: string) =>
+            delta === "" || compaction !== undefined ? Effect.void : observe({ _tag: "TextDelta", output, delta })
           const asked = yield* ModelCall.ask({
             prompt,
             tools: compaction === undefined ? tools.filter(({ name }) => Rights.allows(rights, name)) : [],
-            onText: (delta) => (compaction === undefined ? observe({ _tag: "TextDelta", output, delta }) : Effect.void),
-            onFailure: (isUnspent) =>
-              Effect.andThen(observe({ _tag: "TextDiscarded", output }), isUnspent ? book(undefined) : Effect.void),
+            onText: (delta) => show(live.next(delta)),
+            onFailure: (isUnspent) => {
+              live.end()
+              return Effect.andThen(
+                observe({ _tag: "TextDiscarded", output }),
+                isUnspent ? book(undefined) : Effect.void
+              )
+            },
             again: journal.atomically(reserve(turn, step, prompt))
           }).pipe(Effect.provideContext(ready.model), Effect.result)
           if (Result.isSuccess(asked)) {
+            yield* show(live.end())
             const { usage } = asked.success
             // Where a provider says nothing, what was reserved stands.
             const isUnknown = usage.inputTokens.total === undefined && usage.outputTokens.total === undefined

@@ -52,7 +52,8 @@ export const formsOf = (secret: string): ReadonlyArray<string> => {
   return [
     secret,
     String.fromCharCode(...bytes),
-    [...secret].join("\0"),
+    // UTF-16.
+    secret.split("").join("\0"),
     encodeURIComponent(secret),
     JSON.stringify(secret).slice(1, -1),
     ...base64,
@@ -83,6 +84,8 @@ const openFrom = (text: string, forms: ReadonlyArray<string>): number => {
 export interface Leaks {
   /** Whether a request's text holds a secret of the vault or somebody's key. */
   readonly isIn: (text: string) => boolean
+  /** The text with every secret of the vault replaced by `mark`, and nothing else. */
+  readonly hide: (text: string) => string
   /** The text with every secret, key and token in it replaced by `mark`. */
   readonly mask: (text: string) => string
   /** Where the end of a text begins that more text may make a secret of. */
@@ -92,14 +95,16 @@ export interface Leaks {
 }
 
 /** Looks for the secrets of a vault, and for keys and tokens by their form. */
-export const make = (vault: ReadonlyMap<string, Redacted.Redacted<string>>): Leaks => {
+export const make = (vault: ReadonlyMap<string, Redacted.Redacted>): Leaks => {
   const forms = [...new Set([...vault.values()].flatMap((secret) => formsOf(Redacted.value(secret))))]
   forms.sort((a, b) => b.length - a.length)
   const written = forms.map((form) => RegExp.escape(form))
+  const stored = new globalThis.RegExp(written.join("|"), "g")
   const leaking = new globalThis.RegExp([...written, ...keys].join("|"))
   const shown = new globalThis.RegExp([...written, ...tokens, ...keys].join("|"), "g")
   return {
     isIn: (text) => leaking.test(text) || (text.includes("%") && leaking.test(decoded(text))),
+    hide: (text) => (written.length === 0 ? text : text.replace(stored, mark)),
     mask: (text) => text.replace(shown, mark),
     openFrom: (text) => openFrom(text, forms),
     span: Math.max(2048, 3 * (forms[0]?.length ?? 0))

@@ -17,9 +17,11 @@ import * as Approval from "./Approval.ts"
 import { CurrentTurn } from "./CurrentTurn.ts"
 import { Journal, type JournalError, patiently } from "./Journal.ts"
 import { OutputId } from "./Message.ts"
+import * as Leaks from "./Leaks.ts"
 import * as Rights from "./Rights.ts"
 import { interruptedResult } from "./Transcript.ts"
 import type * as Turn from "./Turn.ts"
+import { Vault } from "./Vault.ts"
 
 /** How long a call may take: annotate a tool with it. Default 10 minutes. */
 export const Deadline = Context.Reference<Duration.Input>("effect-claw/services/ToolGuard/Deadline", {
@@ -64,6 +66,7 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
   ToolGuard,
   Effect.gen(function* () {
     const journal = yield* Journal
+    const { hide } = Leaks.make(yield* Vault)
 
     /** Nothing, once the call is approved; what it ends with, if it is not; or the question. */
     const approve = Effect.fnUntraced(function* ({ approval, call, textLimit, turn }: GuardedCall) {
@@ -148,8 +151,9 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
     return ToolGuard.of({
       call: Effect.fn("ToolGuard.call")(function* (guarded) {
         yield* Effect.annotateCurrentSpan({ tool: guarded.call.name })
-        const result = yield* execute(guarded)
-        if (typeof result === "string") return result
+        const done = yield* execute(guarded)
+        if (typeof done === "string") return done
+        const result = scanned(done, hide)
         const events = [{ _tag: "ToolEnded" as const, result }]
         // It has run: a store that fails is waited for, so that its result is not taken for unknown.
         yield* patiently(journal.record({ conversation: guarded.turn.conversation, events }))
@@ -158,6 +162,13 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
     })
   })
 )
+
+/** A result without the vault's secrets: no model is told one, however a tool came by it. */
+const scanned = (part: Prompt.ToolResultPart, hide: (text: string) => string): Prompt.ToolResultPart => {
+  const written = JSON.stringify(part.result)
+  const shown = hide(written)
+  return shown === written ? part : Prompt.toolResultPart({ ...part, result: JSON.parse(shown) })
+}
 
 const failure = (call: Prompt.ToolCallPart, result: string): Prompt.ToolResultPart =>
   Prompt.toolResultPart({ id: call.id, name: call.name, isFailure: true, result: cap(result), providerExecuted: false })

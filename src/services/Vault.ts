@@ -22,7 +22,7 @@ export class VaultError extends Schema.TaggedError<VaultError>("effect-claw/serv
 }
 
 /** The secrets there are. Without a layer there are none. */
-export const Vault = Context.Reference<ReadonlyMap<string, Redacted.Redacted<string>>>("effect-claw/services/Vault", {
+export const Vault = Context.Reference<ReadonlyMap<string, Redacted.Redacted>>("effect-claw/services/Vault", {
   defaultValue: () => new Map()
 })
 

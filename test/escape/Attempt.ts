@@ -1,5 +1,5 @@
 /**
- * An attempt: one technique, tried from inside one or both kinds of sandbox.
+ * An attempt: one technique, tried from inside one or more kinds of sandbox.
  */
 import type * as Sandbox from "effect-claw/services/Sandbox"
 import type * as Duration from "effect/Duration"
@@ -8,8 +8,10 @@ import type * as Scope from "effect/Scope"
 import type { World } from "./World.ts"
 
 /** The kinds of sandbox that there are. */
-export const kinds = ["container", "virtual shell"] as const
+export const kinds = ["container", "bubblewrap", "virtual shell"] as const
 export type Kind = (typeof kinds)[number]
+/** Those that run real programs. */
+export const real = ["container", "bubblewrap"] as const satisfies ReadonlyArray<Kind>
 
 /** An open session with its workspace, as the host sees it. */
 export interface Opened {
@@ -30,6 +32,7 @@ export interface Place {
 
 /** Where an attempt is made. */
 export interface Stage extends Place {
+  readonly kind: Kind
   readonly neighbour: Opened
   readonly own: Opened
   /** Opens one more. */
@@ -56,9 +59,10 @@ type Script = string | ((place: Place) => string)
 export interface Attempt {
   readonly group: string
   readonly name: string
-  /** What runs inside: in both kinds, or in each its own. */
+  /** What runs inside: in all kinds, or in real ones and in the virtual shell its own; in bubblewrap what containers run. */
   readonly both?: Script
   readonly container?: Script
+  readonly bubblewrap?: Script
   readonly virtual?: Script
   /** Or what the host side does as well; gives the outcome, or all that was seen. */
   readonly act?: {
@@ -79,14 +83,17 @@ export interface Attempt {
 }
 
 /** The kinds of sandbox that an attempt is made in. */
-export const kindsOf = ({ act, both, container, virtual }: Attempt): ReadonlyArray<Kind> => {
-  if (act !== undefined) return act.in
-  return kinds.filter((kind) => (both ?? (kind === "container" ? container : virtual)) !== undefined)
+export const kindsOf = (attempt: Attempt): ReadonlyArray<Kind> =>
+  attempt.act === undefined ? kinds.filter((kind) => ownScript(attempt, kind) !== undefined) : attempt.act.in
+
+const ownScript = ({ both, bubblewrap, container, virtual }: Attempt, kind: Kind): Script | undefined => {
+  const own = { container, bubblewrap: bubblewrap ?? container, "virtual shell": virtual }
+  return own[kind] ?? both
 }
 
 /** The script of an attempt in a kind of sandbox. */
 export const scriptOf = (attempt: Attempt, kind: Kind, place: Place): string => {
-  const script = (kind === "container" ? attempt.container : attempt.virtual) ?? attempt.both ?? ""
+  const script = ownScript(attempt, kind) ?? ""
   return typeof script === "string" ? script : script(place)
 }
 

@@ -58,13 +58,20 @@ export interface World {
 
 export const makeSecret = () => `canary-${randomBytes(16).toString("hex")}`
 
-/** Files below a folder, links not followed. */
-const walk = (folder: string): ReadonlyArray<string> =>
-  readdirSync(folder, { withFileTypes: true, encoding: "buffer" }).flatMap((entry) => {
-    // Names inside may be no UTF-8; what cannot be named as text is looked at by nobody.
-    const path = join(folder, entry.name.toString())
-    return entry.isDirectory() && existsSync(path) ? [path, ...walk(path)] : [path]
-  })
+/** Files below a folder, links not followed. It may be deep. */
+const walk = (folder: string): ReadonlyArray<string> => {
+  const found: Array<string> = []
+  const folders = [folder]
+  for (let next = folders.pop(); next !== undefined; next = folders.pop()) {
+    for (const entry of readdirSync(next, { withFileTypes: true, encoding: "buffer" })) {
+      // Names inside may be no UTF-8; what cannot be named as text is looked at by nobody.
+      const path = join(next, entry.name.toString())
+      found.push(path)
+      if (entry.isDirectory() && existsSync(path)) folders.push(path)
+    }
+  }
+  return found
+}
 
 const contentOf = (path: string): Buffer => {
   try {
@@ -205,14 +212,3 @@ export const makeWorld = async (): Promise<World> => {
     }
   }
 }
-
-/** How many processes of the host have a word in their command line. Those in containers are among them. */
-export const processesWith = (word: string): number =>
-  readdirSync("/proc").filter((entry) => {
-    if (!/^\d+$/.test(entry) || Number(entry) === process.pid) return false
-    try {
-      return readFileSync(`/proc/${entry}/cmdline`, "utf8").includes(word)
-    } catch {
-      return false
-    }
-  }).length

@@ -3,6 +3,7 @@
  * another session and the host's processes, never by what the attempt says of itself.
  */
 import { assert, describe, it, layer } from "@effect/vitest"
+import * as SandboxBubblewrap from "effect-claw/layers/SandboxBubblewrap"
 import * as SandboxDocker from "effect-claw/layers/SandboxDocker"
 import * as SandboxVirtual from "effect-claw/layers/SandboxVirtual"
 import * as Sandbox from "effect-claw/services/Sandbox"
@@ -18,11 +19,13 @@ import { randomBytes } from "node:crypto"
 import { once } from "node:events"
 import { chmodSync, readdirSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
+import { describeWithBubblewrap } from "../support/bubblewrap.ts"
 import { containersOn, describeWithEngine, engineAvailable } from "../support/engine.ts"
+import { processesWith } from "../support/processes.ts"
 import { type Attempt, type Kind, kindsOf, type Opened, scriptOf, type Seen, type Stage } from "./Attempt.ts"
 import { attempts } from "./attempts.ts"
 import * as Table from "./table.ts"
-import { makeSecret, makeWorld, openFolder, processesWith, type World } from "./World.ts"
+import { makeSecret, makeWorld, openFolder, type World } from "./World.ts"
 
 /** For the longest of attempts, on a busy machine. */
 const patience = 240_000
@@ -59,7 +62,8 @@ const furnish = (kind: Kind, world: World, { session, workspace }: Opened) =>
     chmodSync(join(workspace, "own.txt"), 0o666)
     yield* Sandbox.run(session, { run: `printf %s ${temporary} > /tmp/own.txt` })
     // A virtual shell has no processes, and would be held up.
-    if (kind === "container") yield* session.exec({ run: "sleep 1000", env: { OTHER: variable }, deadline: "1 hour" })
+    if (kind !== "virtual shell")
+      yield* session.exec({ run: "sleep 1000", env: { OTHER: variable }, deadline: "1 hour" })
   })
 
 const ground = (kind: Kind, sandbox: Layer.Layer<Sandbox.Sandbox>) =>
@@ -134,7 +138,7 @@ const emptied = (workspace: string) => {
 const make = Effect.fnUntraced(function* (attempt: Attempt, kind: Kind) {
   const { giveUp, neighbour, open, shared, world } = yield* Ground
   const own = attempt.alone === undefined ? yield* shared : yield* open(attempt.alone)
-  const stage: Stage = { world, neighbour, open, own, mark: `escape${randomBytes(6).toString("hex")}` }
+  const stage: Stage = { kind, world, neighbour, open, own, mark: `escape${randomBytes(6).toString("hex")}` }
   const before = process.memoryUsage().rss
   const watched = { answered: true, memory: before }
   const watch = Effect.gen(function* () {
@@ -154,8 +158,8 @@ const make = Effect.fnUntraced(function* (attempt: Attempt, kind: Kind) {
   const allowed = Sandbox.makeSpec(attempt.alone ?? {}, "").memoryBytes + 256 * 1024 * 1024
   assert.isBelow(watched.memory - before, allowed, "the claw's memory")
   assert.isTrue(yield* answers(stage), "another session answers within a second, thereafter")
-  // In a container everything that an attempt needs is there. What was not made shows nothing.
-  if (kind === "container") assert.notMatch(seen.stderr, /command not found|SyntaxError|syntax error|NameError/)
+  // Where programs are real everything that an attempt needs is there. What was not made shows nothing.
+  if (kind !== "virtual shell") assert.notMatch(seen.stderr, /command not found|SyntaxError|syntax error|NameError/)
   attempt.holds?.(seen, stage)
   if (attempt.alone === undefined) {
     yield* Effect.ignore(Sandbox.run(own.session, { run: swept, cwd: "/" }))
@@ -184,6 +188,8 @@ const suite = (kind: Kind, sandbox: Layer.Layer<Sandbox.Sandbox>) =>
 
 describe("out of the virtual shell leads nothing", () => suite("virtual shell", SandboxVirtual.layer))
 describeWithEngine("out of a container leads nothing", () => suite("container", SandboxDocker.layer()))
+
+describeWithBubblewrap("out of bubblewrap leads nothing", () => suite("bubblewrap", SandboxBubblewrap.layer()))
 
 describeWithEngine("a claw that is killed", () => {
   it.live(

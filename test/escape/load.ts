@@ -5,9 +5,9 @@
 import { assert } from "@effect/vitest"
 import * as Sandbox from "effect-claw/services/Sandbox"
 import * as Effect from "effect/Effect"
-import { type Attempt, group, kinds, type Seen, type Stage } from "./Attempt.ts"
+import { type Attempt, group, real, kinds, type Seen, type Stage } from "./Attempt.ts"
 import { python } from "./scripts.ts"
-import { processesWith } from "./World.ts"
+import { processesWith } from "../support/processes.ts"
 
 const atMost = (bytes: number) => (seen: Seen) => assert.isAtMost(Number(seen.stdout.trim().split("\n").at(-1)), bytes)
 const timedOut = (seen: Seen) => assert.isTrue(seen.timedOut || seen.lost !== undefined, "it is ended at its deadline")
@@ -23,7 +23,7 @@ const gone = (mark: string) =>
 
 /** Runs in a session that is then closed: what it started is there before, and not after. */
 const outlives = (script: (mark: string) => string) => ({
-  in: ["container"] as const,
+  in: real,
   by: ({ mark, open }: Stage) =>
     Effect.scoped(
       Effect.gen(function* () {
@@ -259,7 +259,7 @@ const output = group("Output without end", [
   {
     name: "in a file without end that is read",
     act: {
-      in: ["container"],
+      in: real,
       by: ({ open }) =>
         Effect.scoped(
           Effect.gen(function* () {

@@ -48,7 +48,7 @@ export const inDocs = (): Names => {
   for (const line of section.split("\n")) {
     if (line.startsWith("### ")) group = line.slice(4)
     const cells = line.split("|").map((cell) => cell.trim())
-    if (cells.length !== 5 || cells[1] === "attempt" || cells[1]?.startsWith("---") === true) continue
+    if (cells.length !== kinds.length + 3 || cells[1] === "attempt" || cells[1]?.startsWith("---") === true) continue
     found[`${group}: ${cells[1] ?? ""}`] = kinds.filter((_, index) => cells[index + 2] !== untried)
   }
   return found

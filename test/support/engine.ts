@@ -1,8 +1,8 @@
 /**
- * Tests that need a container engine. In CI a missing engine is a failure; elsewhere they are skipped, loudly.
+ * Tests that need a container engine.
  */
-import { describe, it } from "@effect/vitest"
 import Docker from "dockerode"
+import { describeUnless } from "./missing.ts"
 
 const docker = new Docker()
 
@@ -10,10 +10,10 @@ const silence = (delay: number) =>
   new Promise<Error>((resolve) => setTimeout(resolve, delay, new Error("it is silent")))
 
 /** Why there is no engine; nothing if there is one. */
-const missing: unknown = await Promise.race([
+const missing = await Promise.race([
   docker.ping().then(
     () => undefined,
-    (cause: unknown) => cause
+    (cause: Error) => cause
   ),
   silence(5000)
 ])
@@ -22,15 +22,10 @@ const missing: unknown = await Promise.race([
 export const engineAvailable = missing === undefined
 
 /** `describe`, for what runs in containers, which takes its time. */
-export const describeWithEngine = (name: string, body: () => void): void => {
-  if (engineAvailable) return void describe(name, { timeout: 90_000 }, body)
-  const why = missing instanceof Error ? missing.message : String(missing)
-  if (process.env["CI"] !== undefined) {
-    return void describe(name, () => it("needs a container engine", () => Promise.reject(new Error(why))))
-  }
-  process.stderr.write(`\n*** SKIPPED: ${name}. No container engine answers (${why}). Start Docker to run it. ***\n\n`)
-  describe.skip(name, body)
-}
+export const describeWithEngine = describeUnless(
+  missing === undefined ? undefined : `No container engine answers (${missing.message})`,
+  "Start Docker"
+)
 
 /** The containers whose workspace is below a folder. */
 export const containersOn = async (folder: string): Promise<ReadonlyArray<string>> => {
