@@ -59,34 +59,36 @@ const failed = (cause: unknown) =>
 const tried = <A>(use: () => Promise<A>): Effect.Effect<A, EgressError> =>
   Effect.tryPromise({ try: use, catch: failed })
 
-/** The address that is connected to first. */
+/** The address that is connected to first, in their order. */
 const connected = async (addresses: ReadonlyArray<string>, port: number, signal: AbortSignal): Promise<Socket> => {
-  let failure: unknown
-  for (const host of addresses) {
-    const socket = connect({ host, port, noDelay: true })
-    try {
-      await once(socket, "connect", { signal })
-      return socket
-    } catch (cause) {
-      socket.destroy()
-      failure ??= cause
-    }
+  const [host, ...others] = addresses
+  const socket = connect({ host, port, noDelay: true })
+  try {
+    await once(socket, "connect", { signal })
+    return socket
+  } catch (cause) {
+    socket.destroy()
+    if (others.length === 0 || signal.aborted) throw cause
+    return connected(others, port, signal)
   }
-  throw failure
 }
 
 /** Removes the folders of sessions that no process listens to any more. */
 const sweep = async (directory: string) => {
-  const folders = (await readdir(directory, { withFileTypes: true })).filter((entry) => entry.isDirectory())
-  for (const { name } of folders) {
-    const socket = connect(join(directory, name, "proxy.sock"))
-    const isAlive = await once(socket, "connect").then(
-      () => true,
-      () => false
-    )
-    socket.destroy()
-    if (!isAlive) await rm(join(directory, name), { recursive: true, force: true })
-  }
+  const entries = await readdir(directory, { withFileTypes: true })
+  await Promise.all(
+    entries.map(async (entry) => {
+      if (!entry.isDirectory()) return
+      const folder = join(directory, entry.name)
+      const socket = connect(join(folder, "proxy.sock"))
+      const isAlive = await once(socket, "connect").then(
+        () => true,
+        () => false
+      )
+      socket.destroy()
+      if (!isAlive) await rm(folder, { recursive: true, force: true })
+    })
+  )
 }
 
 /**

@@ -167,7 +167,11 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
 const scanned = (part: Prompt.ToolResultPart, hide: (text: string) => string): Prompt.ToolResultPart => {
   const written = JSON.stringify(part.result)
   const shown = hide(written)
-  return shown === written ? part : Prompt.toolResultPart({ ...part, result: JSON.parse(shown) })
+  if (shown === written) return part
+  const { id, isFailure, modelOutput, name, providerExecuted } = part
+  const result: unknown = JSON.parse(shown)
+  const output = modelOutput === undefined ? {} : { modelOutput }
+  return Prompt.toolResultPart({ id, name, isFailure, result, providerExecuted, ...output })
 }
 
 const failure = (call: Prompt.ToolCallPart, result: string): Prompt.ToolResultPart =>

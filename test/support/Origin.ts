@@ -6,7 +6,7 @@ import type * as Scope from "effect/Scope"
 import { once } from "node:events"
 import * as http from "node:http"
 import * as https from "node:https"
-import type { AddressInfo, Socket } from "node:net"
+import type { Socket } from "node:net"
 import { connect as connectTls } from "node:tls"
 import type { makeAuthority } from "./certificates.ts"
 
@@ -28,7 +28,8 @@ export interface Origin {
 /** Reads a message's body. */
 export const bodyOf = async (message: http.IncomingMessage): Promise<Buffer> => {
   const chunks: Array<Buffer> = []
-  for await (const chunk of message) chunks.push(Buffer.from(chunk as Uint8Array))
+  message.on("data", (chunk: Buffer) => chunks.push(chunk))
+  await once(message, "end")
   return Buffer.concat(chunks)
 }
 
@@ -64,7 +65,8 @@ export const origin = (
       Effect.promise(() => once(server.listen(0, "127.0.0.1"), "listening")),
       () => Effect.sync(() => (server.close(), server.closeAllConnections()))
     )
-    return { port: (server.address() as AddressInfo).port, seen }
+    const address = server.address()
+    return { port: typeof address === "object" && address !== null ? address.port : 0, seen }
   })
 
 /** An answer that came by a proxy. */
@@ -75,10 +77,9 @@ export interface Answer {
 }
 
 const read = async (request: http.ClientRequest, body: string | Buffer): Promise<Answer> => {
-  const answered = once(request, "response") as Promise<[http.IncomingMessage]>
-  request.on("error", () => {})
-  request.end(body)
-  const [response] = await answered
+  const response = await new Promise<http.IncomingMessage>((resolve, reject) => {
+    request.on("response", resolve).on("error", reject).end(body)
+  })
   const text = (await bodyOf(response)).toString("utf8")
   return { status: response.statusCode ?? 0, headers: response.headers, text }
 }
@@ -105,8 +106,13 @@ export const ask = async (socketPath: string, address: string, options: Ask = {}
     )
   }
   const port = url.port === "" ? "443" : url.port
-  const tunnel = http.request({ socketPath, method: "CONNECT", path: `${url.hostname}:${port}` }).end()
-  const [response, socket] = (await once(tunnel, "connect")) as [http.IncomingMessage, Socket]
+  const tunnel = http.request({ socketPath, method: "CONNECT", path: `${url.hostname}:${port}` })
+  const [response, socket] = await new Promise<readonly [http.IncomingMessage, Socket]>((resolve, reject) => {
+    tunnel
+      .on("connect", (response, socket: Socket) => resolve([response, socket]))
+      .on("error", reject)
+      .end()
+  })
   if (response.statusCode !== 200) {
     return {
       status: response.statusCode ?? 0,

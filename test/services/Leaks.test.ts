@@ -1,0 +1,167 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Egress from "effect-claw/services/Egress"
+import * as Leaks from "effect-claw/services/Leaks"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as FastCheck from "effect/testing/FastCheck"
+import { globSync, readFileSync } from "node:fs"
+import { cases } from "../contracts/cases.ts"
+
+const vaultOf = (...secrets: ReadonlyArray<string>) =>
+  new Map(secrets.map((secret, index) => [`SECRET_${index}`, Redacted.make(secret)]))
+const secret = "hunter2-hunter2-hunter2"
+const leaks = Leaks.make(vaultOf(secret, "correct horse battery staple"))
+
+const Text = Schema.Union([Schema.String, Schema.Struct({ base64: Schema.String })])
+const Row = Schema.Struct({
+  name: Schema.String,
+  input: Schema.Struct({
+    vault: Schema.optionalKey(Schema.String),
+    url: Schema.optionalKey(Schema.String),
+    header: Schema.optionalKey(Schema.String),
+    body: Schema.optionalKey(Text),
+    reply: Schema.optionalKey(Schema.String)
+  }),
+  expect: Schema.Struct({
+    block: Schema.optionalKey(Schema.Boolean),
+    equals: Schema.optionalKey(Schema.String),
+    notContains: Schema.optionalKey(Schema.String),
+    clean: Schema.optionalKey(Schema.Boolean)
+  })
+})
+
+describe("Leaks", () => {
+  const rows = cases("leaks", Row)
+  it("has all the rows of the file", () => assert.strictEqual(rows.length, 9))
+
+  for (const { expect, input, name } of rows) {
+    it(`leaks: ${name}`, () => {
+      const { isIn, mask } = Leaks.make(vaultOf(...(input.vault === undefined ? [] : [input.vault])))
+      const { body, header, reply = "", url } = input
+      if (expect.block === true) {
+        const written = typeof body === "object" ? Buffer.from(body.base64).toString("base64") : body
+        assert.isTrue(isIn([url, header, written].join("\n")))
+      }
+      if (expect.equals !== undefined) assert.strictEqual(mask(reply), expect.equals)
+      if (expect.notContains !== undefined) assert.notInclude(mask(reply), expect.notContains)
+      if (expect.clean === true) assert.strictEqual(mask(reply), reply)
+    })
+  }
+
+  it("a secret is found in the middle of anything, in each of its usual forms", () => {
+    const forms = (text: Buffer) => [
+      text.toString("latin1"),
+      text.toString("base64"),
+      text.toString("base64url"),
+      text.toString("hex"),
+      encodeURIComponent(text.toString("latin1")),
+      [...text].map((byte) => `%${byte.toString(16)}`).join("")
+    ]
+    FastCheck.assert(
+      FastCheck.property(FastCheck.string({ maxLength: 20 }), FastCheck.string({ maxLength: 20 }), (before, after) => {
+        for (const form of forms(Buffer.from(`${before}${secret}${after}`))) assert.isTrue(leaks.isIn(form), form)
+      })
+    )
+  })
+
+  it("keys are known by their forms", () => {
+    for (const key of [
+      `ghp_${"a1B2".repeat(9)}`,
+      `sk-ant-api03-${"a1B2".repeat(10)}`,
+      `xoxb-1234567890-${"a1B2".repeat(4)}`,
+      `AIza${"a1B2c".repeat(7)}`,
+      `npm_${"a1B2".repeat(9)}`,
+      `123456789:AA${"a1B".repeat(11)}`,
+      "-----BEGIN RSA PRIVATE KEY-----\nMIIEabc=\n-----END RSA PRIVATE KEY-----"
+    ]) {
+      assert.strictEqual(leaks.mask(`my key: ${key} end`), `my key: ${Leaks.mark} end`)
+      assert.isTrue(leaks.isIn(key))
+    }
+  })
+
+  it("a text in pieces is masked as it is whole, however it is cut", () => {
+    const part = FastCheck.oneof(
+      FastCheck.string({ maxLength: 12 }),
+      FastCheck.constantFrom(
+        secret,
+        "correct horse battery staple",
+        " ",
+        "\n",
+        "Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl ",
+        "-----BEGIN PRIVATE KEY-----\nMIIEabc\nabcd=\n-----END PRIVATE KEY-----\n",
+        "AKIAIOSFODNN7EXAMPLE "
+      )
+    )
+    FastCheck.assert(
+      FastCheck.property(
+        FastCheck.array(part, { maxLength: 8 }),
+        FastCheck.array(FastCheck.integer({ min: 1, max: 9 }), { minLength: 1 }),
+        (parts, sizes) => {
+          const text = parts.join(" ")
+          const masked = Leaks.inPieces(leaks)
+          let shown = ""
+          let at = 0
+          for (let turn = 0; at < text.length; turn++) {
+            const size = sizes[turn % sizes.length] ?? 1
+            shown += masked.next(text.slice(at, at + size))
+            at += size
+          }
+          shown += masked.end()
+          for (const hidden of [secret, "correct horse battery staple", "MIIEabc", "AKIAIOSFODNN7EXAMPLE"]) {
+            assert.notInclude(shown, hidden)
+          }
+          if (!leaks.mask(text).includes(Leaks.mark)) assert.strictEqual(shown, text)
+        }
+      )
+    )
+  })
+
+  it("ordinary text has no secret in it: hashes, ids, code, documentation, lock files", () => {
+    const { isIn, mask } = Leaks.make(new Map())
+    const files = [
+      "package-lock.json",
+      ...globSync("{src,docs,examples,sandbox}/**/*.{ts,md,pl,sh}"),
+      ...globSync("node_modules/{effect,typescript,just-bash,dockerode,vitest}/**/*.{ts,md,json}").slice(0, 1500)
+    ]
+    const found = files.flatMap((file) => {
+      const text = readFileSync(file, "utf8")
+      return mask(text) === text && !isIn(text) ? [] : [file]
+    })
+    assert.isAbove(files.length, 1000)
+    assert.deepStrictEqual(found, [])
+  })
+})
+
+describe("Egress rules", () => {
+  it("that name no host, or everybody's, cannot be written", () => {
+    for (const host of [
+      "",
+      "*",
+      "*.com",
+      "*.co.uk",
+      "a.*.com",
+      "http://a.com",
+      "a.com/x",
+      "a.com:80",
+      "a b.com",
+      "u@a.com"
+    ]) {
+      assert.throws(() => Egress.allow(host), /egress rule/, host)
+    }
+    assert.throws(() => Egress.allow("a.com", { secret: "lower" }), /name for a secret/)
+    assert.throws(() => Egress.allow("a.com", { adds: "authorization: Bearer {secret}" }), /needs a `secret`/)
+    assert.throws(() => Egress.allow("a.com", { secret: "A", adds: "x: {secret}\r\ny: z" }), /a header/)
+    assert.throws(() => Egress.allow("a.com", { paths: ["x"] }), /begins with/)
+  })
+
+  it("know a host however its name is written", () => {
+    const rules = [Egress.allow("Bücher.Example."), Egress.allow("*.a.example")]
+    for (const host of ["xn--bcher-kva.example", "BÜCHER.example", "x.a.example.", "X.Y.A.EXAMPLE"]) {
+      assert.isDefined(Egress.admits(rules, { host, port: 443 }), host)
+    }
+    for (const host of ["a.example", "xa.example", "a.example.evil.test", ""]) {
+      assert.isUndefined(Egress.admits(rules, { host, port: 443 }), host)
+    }
+    assert.isUndefined(Egress.admits(rules, { host: "x.a.example", port: 22 }))
+  })
+})
