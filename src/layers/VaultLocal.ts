@@ -7,6 +7,7 @@ import * as Cause from "effect/Cause"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Formatter from "effect/Formatter"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
@@ -76,12 +77,18 @@ const masked = <Output>(
     return logger.log({ ...options, message: [message, shown].flat(), cause: Cause.empty })
   })
 
-const hidden = (message: unknown, mask: (text: string) => string): unknown =>
-  typeof message === "string"
-    ? mask(message)
-    : Array.isArray(message)
-      ? message.map((part) => hidden(part, mask))
-      : message
+/** What is no text is left as it is, unless there is a secret in it. */
+const hidden = (message: unknown, mask: (text: string) => string): unknown => {
+  if (Array.isArray(message)) return message.map((part) => hidden(part, mask))
+  const written =
+    typeof message === "string"
+      ? message
+      : message instanceof Error
+        ? (message.stack ?? message.message)
+        : Formatter.format(message)
+  const shown = mask(written)
+  return typeof message === "string" || shown !== written ? shown : message
+}
 
 /**
  * The vault.

@@ -3,7 +3,6 @@ import * as Egress from "effect-claw/services/Egress"
 import * as Leaks from "effect-claw/services/Leaks"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import * as FastCheck from "effect/testing/FastCheck"
 import { globSync, readFileSync } from "node:fs"
 import { cases } from "../contracts/cases.ts"
 
@@ -48,21 +47,23 @@ describe("Leaks", () => {
     })
   }
 
-  it("a secret is found in the middle of anything, in each of its usual forms", () => {
-    const forms = (text: Buffer) => [
-      text.toString("latin1"),
-      text.toString("base64"),
-      text.toString("base64url"),
-      text.toString("hex"),
-      encodeURIComponent(text.toString("latin1")),
-      [...text].map((byte) => `%${byte.toString(16)}`).join("")
-    ]
-    FastCheck.assert(
-      FastCheck.property(FastCheck.string({ maxLength: 20 }), FastCheck.string({ maxLength: 20 }), (before, after) => {
-        for (const form of forms(Buffer.from(`${before}${secret}${after}`))) assert.isTrue(leaks.isIn(form), form)
-      })
-    )
-  })
+  const short = Schema.String.check(Schema.isMaxLength(20))
+  it.prop(
+    "a secret is found in the middle of anything, in each of its usual forms",
+    [short, short],
+    ([before, after]) => {
+      const text = Buffer.from(`${before}${secret}${after}`)
+      const forms = [
+        text.toString("latin1"),
+        text.toString("base64"),
+        text.toString("base64url"),
+        text.toString("hex"),
+        encodeURIComponent(text.toString("latin1")),
+        [...text].map((byte) => `%${byte.toString(16)}`).join("")
+      ]
+      for (const form of forms) assert.isTrue(leaks.isIn(form), form)
+    }
+  )
 
   it("keys are known by their forms", () => {
     for (const key of [
@@ -79,42 +80,40 @@ describe("Leaks", () => {
     }
   })
 
-  it("a text in pieces is masked as it is whole, however it is cut", () => {
-    const part = FastCheck.oneof(
-      FastCheck.string({ maxLength: 12 }),
-      FastCheck.constantFrom(
-        secret,
-        "correct horse battery staple",
-        " ",
-        "\n",
-        "Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl ",
-        "-----BEGIN PRIVATE KEY-----\nMIIEabc\nabcd=\n-----END PRIVATE KEY-----\n",
-        "AKIAIOSFODNN7EXAMPLE "
-      )
-    )
-    FastCheck.assert(
-      FastCheck.property(
-        FastCheck.array(part, { maxLength: 8 }),
-        FastCheck.array(FastCheck.integer({ min: 1, max: 9 }), { minLength: 1 }),
-        (parts, sizes) => {
-          const text = parts.join(" ")
-          const masked = Leaks.inPieces(leaks)
-          let shown = ""
-          let at = 0
-          for (let turn = 0; at < text.length; turn++) {
-            const size = sizes[turn % sizes.length] ?? 1
-            shown += masked.next(text.slice(at, at + size))
-            at += size
-          }
-          shown += masked.end()
-          for (const hidden of [secret, "correct horse battery staple", "MIIEabc", "AKIAIOSFODNN7EXAMPLE"]) {
-            assert.notInclude(shown, hidden)
-          }
-          if (!leaks.mask(text).includes(Leaks.mark)) assert.strictEqual(shown, text)
-        }
-      )
-    )
-  })
+  const Part = Schema.Union([
+    Schema.String.check(Schema.isMaxLength(12)),
+    Schema.Literals([
+      secret,
+      "correct horse battery staple",
+      " ",
+      "\n",
+      "Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl ",
+      "-----BEGIN PRIVATE KEY-----\nMIIEabc\nabcd=\n-----END PRIVATE KEY-----\n",
+      "AKIAIOSFODNN7EXAMPLE "
+    ])
+  ])
+  const Parts = Schema.Array(Part).check(Schema.isMaxLength(8))
+  const Sizes = Schema.Array(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 9 }))).check(
+    Schema.isMaxLength(5)
+  )
+  it.prop(
+    "a text in pieces has no secret in it, however it is cut, and is else as it was",
+    [Parts, Sizes],
+    ([parts, sizes]) => {
+      const text = parts.join(" ")
+      const masked = Leaks.inPieces(leaks)
+      let shown = ""
+      let at = 0
+      for (let turn = 0; at < text.length; turn++) {
+        const size = sizes[turn % Math.max(1, sizes.length)] ?? 1
+        shown += masked.next(text.slice(at, at + size))
+        at += size
+      }
+      shown += masked.end()
+      for (const hidden of [secret, "correct horse battery staple", "MIIEabc"]) assert.notInclude(shown, hidden)
+      if (!leaks.mask(text).includes(Leaks.mark)) assert.strictEqual(shown, text)
+    }
+  )
 
   it("ordinary text has no secret in it: hashes, ids, code, documentation, lock files", () => {
     const { isIn, mask } = Leaks.make(new Map())
