@@ -70,14 +70,17 @@ const decoded = (text: string, depth = 3): string => {
 }
 
 /** Where the end of a text begins that more text may make a secret of. */
-const openFrom = (text: string, forms: ReadonlyArray<string>): number => {
-  const key = text.search(/-----BEGIN [A-Z ]{0,30}(?:$|PRIVATE KEY-----(?![^]*-----END[^]*-----\s))/)
+const openFrom = (text: string, forms: ReadonlyArray<string>, secrets: globalThis.RegExp): number => {
+  const key = text.search(/-----BEGIN [A-Z ]{0,30}(?:-{0,5}$|PRIVATE KEY-----(?![^]*-----END[^]*-----\s))/)
   const starts = forms.map((form) => {
     let length = Math.min(form.length - 1, text.length)
     while (length > 0 && !text.endsWith(form.slice(0, length))) length--
     return text.length - length
   })
-  return Math.min(text.search(/(?:\bBearer\s+)?\S*$/), key === -1 ? text.length : key, ...starts)
+  const end = Math.min(text.search(/(?:\bBearer\s+)?\S*$/), key === -1 ? text.length : key, ...starts)
+  // One that is whole is not cut in two.
+  const around = [...text.matchAll(secrets)].find(({ 0: found, index }) => index < end && end < index + found.length)
+  return around?.index ?? end
 }
 
 /** What looks for secrets. */
@@ -106,7 +109,7 @@ export const make = (vault: ReadonlyMap<string, Redacted.Redacted>): Leaks => {
     isIn: (text) => leaking.test(text) || (text.includes("%") && leaking.test(decoded(text))),
     hide: (text) => (written.length === 0 ? text : text.replace(stored, mark)),
     mask: (text) => text.replace(shown, mark),
-    openFrom: (text) => openFrom(text, forms),
+    openFrom: (text) => openFrom(text, forms, shown),
     span: Math.max(2048, 3 * (forms[0]?.length ?? 0))
   }
 }
