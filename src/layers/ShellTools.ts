@@ -27,7 +27,8 @@ const shared = { success: Schema.String, failure: SandboxError, dependencies: [C
 
 const Bash = Tool.make("bash", {
   ...shared,
-  description: "Run a bash script in your sandbox, in /workspace. Files there are kept. There is no network.",
+  description:
+    "Run a bash script in your sandbox, in /workspace. Files there are kept. There is no network, or a proxy to a few hosts.",
   parameters: Schema.Struct({
     command: Schema.String,
     timeout_seconds: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 600 }))).annotate({

@@ -37,7 +37,7 @@ export const sandboxContract = (layer: Layer.Layer<Sandbox.Sandbox>) => {
   )
 
   test(
-    "an argument vector is read by no shell",
+    "an argument vector is read by no shell (CVE-2026-28463's class)",
     Effect.gen(function* () {
       const session = yield* open()
       const result = yield* Sandbox.run(session, { run: ["echo", "$HOME;", "`ls`", "", "é"] })

@@ -333,7 +333,7 @@ describe("EgressProxy", () => {
   )
 
   test(
-    "a request in a tunnel is for the host that the tunnel leads to",
+    "a request in a tunnel is for the host that the tunnel leads to (CVE-2026-25253's class)",
     Effect.gen(function* () {
       const server = yield* secure("api.test")
       const { ask } = yield* proxy([Egress.allow("api.test", { ports: [server.port], secret: "TOKEN", ...local })])
@@ -357,7 +357,7 @@ describe("EgressProxy", () => {
   )
 
   test(
-    "a name is resolved for each connection, all of its addresses are judged, and only a judged one is dialled",
+    "a name is resolved for each connection, all of its addresses are judged, and only a judged one is dialled (CVE-2025-9611's class)",
     Effect.gen(function* () {
       const server = yield* echo
       const answers = [["127.0.0.1"], ["127.0.0.1", "169.254.169.254"], ["127.0.0.2"], []]

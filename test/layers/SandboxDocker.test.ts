@@ -63,7 +63,7 @@ describeWithEngine("SandboxDocker", () => {
   sandboxContract(SandboxDocker.layer())
 
   test(
-    "there is no network but loopback",
+    "there is no network but loopback (GHSA-ww6v-v748-x7g9's class)",
     Effect.gen(function* () {
       const { stdout } = yield* inside("ls /sys/class/net; curl -s -m 2 http://1.1.1.1 && echo out")
       assert.strictEqual(stdout, "lo\n")

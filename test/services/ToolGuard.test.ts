@@ -343,7 +343,7 @@ describe("ToolGuard", () => {
       assert.deepStrictEqual(log.ran, [])
     }))
 
-  test("arguments that change after consent are refused, and so is another tool", () =>
+  test("arguments that change after consent are refused, and so is another tool (CVE-2025-54136's class)", () =>
     Effect.gen(function* () {
       const log = makeLog()
       yield* attempt("pay")
