@@ -280,7 +280,8 @@ describe.skipIf(!hasTmpfs)("a disk that is full", { timeout: 120_000 }, () => {
       }
       assert.strictEqual(new Set(server.sends).size, server.sends.length)
       const writes = new Set(told(claw, full).map((line) => /(\w+): database or disk/.exec(line)?.[1]))
-      assert.includeMembers([...writes], ["accept", "commit", "record", "settle"])
+      // What `settle` writes fits wherever `commit` did, which writes most; that it is waited for is `Outbox.test.ts`'s.
+      assert.includeMembers([...writes], ["accept", "commit", "record"])
     })
   )
 

@@ -873,7 +873,7 @@ describe("AgentRuntime", () => {
           events.flatMap((event) =>
             event._tag === "TextDelta" ? [event.delta] : event._tag === "TextDiscarded" ? ["void"] : []
           ),
-          ["half ", "an ", "void", "a ", "whole ", "answer"]
+          ["half an ", "void", "a whole ", "answer"]
         )
       }).pipe(Effect.provide(alone(Layer.merge(ModelScripted.layer([]), model))))
     })
