@@ -16,7 +16,7 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import { execFileSync, spawnSync } from "node:child_process"
 import { createHash } from "node:crypto"
-import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs"
+import { mkdirSync, mkdtempSync, readFileSync, realpathSync, writeFileSync } from "node:fs"
 import { createRequire } from "node:module"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
@@ -144,7 +144,9 @@ const servers = Effect.gen(function* () {
   return { ...server, refused }
 })
 
-const npmFolder = () => join(execFileSync("npm", ["root", "-g"], { encoding: "utf8" }).trim(), "npm")
+/** The package that the command on the path is of. */
+const npmFolder = () =>
+  dirname(dirname(realpathSync(execFileSync("sh", ["-c", "command -v npm"], { encoding: "utf8" }).trim())))
 const nodeFolder = () => dirname(createRequire(import.meta.url).resolve("node/bin/node"))
 const pipWheels = "/usr/share/python-wheels"
 
@@ -216,6 +218,7 @@ const wayOut = (sandbox: Layer.Layer<Sandbox.Sandbox>) =>
           assert.notInclude(inside.stdout, form)
         }
         assert.notInclude(inside.stdout, "PRIVATE KEY")
+        assert.strictEqual((yield* run("ls /run/claw")).stdout, "authorities.pem\nproxy.sock\n", "no other session's")
         // A forwarder that is killed is back; the socket cannot be taken away.
         yield* run(
           "kill -9 $(cat /proc/[0-9]*/stat | awk '$2 ~ /perl/ && $1 != 1 && $4 == 1 { print $1 }'); rm -f /run/claw/proxy.sock; sleep 0.2"
