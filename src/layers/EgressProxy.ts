@@ -229,6 +229,11 @@ export const layer = (options: Options): Layer.Layer<Egress, EgressError> =>
             }
           })
           server.maxConnections = connections
+          const sockets = new Set<Socket>()
+          server.on("connection", (socket) => {
+            sockets.add(socket)
+            socket.once("close", () => sockets.delete(socket))
+          })
           server.requestTimeout = Duration.toMillis(time)
           yield* Effect.acquireRelease(
             tried(async () => {
@@ -240,7 +245,8 @@ export const layer = (options: Options): Layer.Layer<Egress, EgressError> =>
             () =>
               Effect.sync(() => {
                 server.close()
-                server.closeAllConnections()
+                // Tunnels, too, which a server forgets.
+                sockets.forEach((socket) => socket.destroy())
               })
           )
           const environment = Object.fromEntries(

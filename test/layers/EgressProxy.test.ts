@@ -536,9 +536,14 @@ describe("EgressProxy", () => {
         ({ status }) => status,
         () => "cut"
       )
+      const tunnel = connect(socket)
+      tunnel.on("error", () => {}).write(`CONNECT a.test:${server.port} HTTP/1.1\r\nhost: a\r\n\r\n`)
+      const gone = once(tunnel, "close")
       yield* Effect.sleep("100 millis")
+      assert.isFalse(tunnel.destroyed)
       yield* Scope.close(scope, yield* Effect.exit(Effect.void))
       assert.include([503, "cut"], yield* Effect.promise(() => pending))
+      yield* Effect.promise(() => gone)
       assert.isFalse(existsSync(folder))
       assert.isFalse(existsSync(second.folder))
     })
