@@ -538,6 +538,7 @@ describe("EgressProxy", () => {
       )
       const tunnel = connect(socket)
       tunnel.on("error", () => {}).write(`CONNECT a.test:${server.port} HTTP/1.1\r\nhost: a\r\n\r\n`)
+      tunnel.resume()
       const gone = once(tunnel, "close")
       yield* Effect.sleep("100 millis")
       assert.isFalse(tunnel.destroyed)
