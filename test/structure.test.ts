@@ -222,13 +222,13 @@ describe("the core", () => {
     "src/layers/ModelScripted.ts",
     "src/layers/SandboxMemory.ts"
   ])
-  const isAdapter = (file: string) => /^src\/layers\/(Channel|Egress|Model|Sandbox)[A-Z]/.test(file)
+  const isAdapter = (file: string) => /^src\/layers\/(Channel(?!State)|Egress|Model|Sandbox)[A-Z]/.test(file)
   /** What only adapters use is of theirs. */
   const isOfAdapters = (file: string): boolean =>
     isAdapter(file) ||
     (isInternal(file) &&
       [...graph.values()].flat().every(({ from, to }) => to !== file || standIns.has(from) || isOfAdapters(from)))
-  const most = 5200
+  const most = 5600
   const imports = /^(?:import|export) [^"`;=]*?\bfrom "[^"]+"$/gm
 
   it(`is small enough to read: at most ${most.toLocaleString("en-US")} lines of code, imports aside`, () => {

@@ -198,7 +198,15 @@ export const layer = (options: Options): Layer.Layer<Egress, EgressError> =>
             attend: ({ method, target }, work, refuse) => {
               const counted: ProxyServer.Count = { sent: 0, received: 0 }
               const record = (refusal: string | undefined) =>
-                audit({ agent, conversation, method, target: mask(target.slice(0, 2000)), refusal, ...counted })
+                audit({
+                  _tag: "Request",
+                  agent,
+                  conversation,
+                  method,
+                  target: mask(target.slice(0, 2000)),
+                  refusal,
+                  ...counted
+                })
               fork(
                 Effect.andThen(
                   count,

@@ -14,7 +14,7 @@ import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as SqlError from "effect/sql/SqlError"
 import { EntryInvalid, Journal, JournalError, type PendingOutput } from "../services/Journal.ts"
-import { AgentName, ConversationId, OutputId } from "../services/Message.ts"
+import { AgentName, ConversationId, Extra, OutputId } from "../services/Message.ts"
 import { type Entry, Event, TurnId } from "../services/Turn.ts"
 import * as GroupCommit from "./internal/groupCommit.ts"
 import { storeFailed } from "./internal/storeFailed.ts"
@@ -24,6 +24,8 @@ const retainedAtOnce = 1000
 
 const encode = Schema.encodeEffect(Schema.fromJsonString(Event))
 const decode = Schema.decodeUnknownEffect(Schema.fromJsonString(Event))
+const encodeExtra = Schema.encodeEffect(Schema.fromJsonString(Extra))
+const decodeExtra = Schema.decodeUnknownEffect(Schema.fromJsonString(Extra))
 
 const failed = (operation: string) => (cause: SqlError.SqlError | Schema.SchemaError) =>
   new JournalError({
@@ -139,7 +141,15 @@ export const layer: Layer.Layer<Journal, JournalError, SqlClient.SqlClient> = La
           }
           if (Arr.isReadonlyArrayNonEmpty(outputs)) {
             const at = yield* Clock.currentTimeMillis
-            const rows = Arr.map(outputs, ({ id, text }) => ({ id, conversation, text, at }))
+            const rows = yield* Effect.forEach(outputs, ({ extra, id, text }) =>
+              Effect.map(extra === undefined ? Effect.succeed(null) : encodeExtra(extra), (written) => ({
+                id,
+                conversation,
+                text,
+                at,
+                extra: written
+              }))
+            )
             yield* sql`INSERT INTO outputs ${sql.insert(rows)} ON CONFLICT (id) DO NOTHING`
           }
           if (ending === undefined) return false
@@ -206,10 +216,18 @@ export const layer: Layer.Layer<Journal, JournalError, SqlClient.SqlClient> = La
 
       outbox: Effect.fn("Journal.outbox")(
         function* (conversation) {
-          const rows = yield* sql<{ id: string; text: string; attempts: number }>`
-          SELECT id, text, attempts FROM outputs
+          const rows = yield* sql<{ id: string; text: string; attempts: number; extra: string | null }>`
+          SELECT id, text, attempts, extra FROM outputs
           WHERE conversation = ${conversation} AND status = 'pending' ORDER BY ordinal`
-          return rows.map((row): PendingOutput => ({ ...row, conversation, id: OutputId.make(row.id) }))
+          return yield* Effect.forEach(rows, ({ attempts, extra, id, text }) =>
+            Effect.map(extra === null ? Effect.succeed({}) : decodeExtra(extra), (decoded): PendingOutput => ({
+              id: OutputId.make(id),
+              conversation,
+              text,
+              attempts,
+              ...(extra === null ? {} : { extra: decoded })
+            }))
+          )
         },
         Effect.mapError(failed("read"))
       ),
@@ -255,9 +273,9 @@ export const layer: Layer.Layer<Journal, JournalError, SqlClient.SqlClient> = La
           )
           // Written anew: a row that shrinks in its place gives no room back.
           const shorten = Effect.gen(function* () {
-            const found = yield* sql<Record<string, string | number>>`DELETE FROM outputs WHERE ordinal IN
+            const found = yield* sql<Record<string, string | number | null>>`DELETE FROM outputs WHERE ordinal IN
               (SELECT ordinal FROM outputs WHERE status <> 'pending' AND text <> '' AND at < ${before}
-              LIMIT ${retainedAtOnce}) RETURNING ordinal, id, conversation, '' AS text, status, attempts, at`
+              LIMIT ${retainedAtOnce}) RETURNING ordinal, id, conversation, '' AS text, status, attempts, at, NULL AS extra`
             if (Arr.isReadonlyArrayNonEmpty(found)) yield* sql`INSERT INTO outputs ${sql.insert(found)}`
             return found.length
           })

@@ -22,6 +22,7 @@ import type { Binding } from "../services/Bind.ts"
 import * as Budget from "../services/Budget.ts"
 import { type Channel, type ChannelError, Channels, type InboundDelivery } from "../services/Channel.ts"
 import { Conversations } from "../services/Conversations.ts"
+import type { Files } from "../services/Files.ts"
 import * as Gate from "../services/Gate.ts"
 import { make as makeHomeZone, type TimeZoneInvalid } from "../services/HomeZone.ts"
 import { Journal, type JournalError, patiently } from "../services/Journal.ts"
@@ -68,7 +69,7 @@ export interface Options<Agents extends ReadonlyArray<Agent.Any>> {
 }
 
 /** What every claw needs, whatever its agents: a `Local.layer` has it. */
-export type Platform = Channels | Conversations | Journal | Ledger | Workspaces
+export type Platform = Channels | Conversations | Files | Journal | Ledger | Workspaces
 
 /**
  * A claw.

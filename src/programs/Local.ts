@@ -6,8 +6,11 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import { join, resolve } from "node:path"
+import * as AuditSql from "../layers/AuditSql.ts"
+import * as ChannelStateSql from "../layers/ChannelStateSql.ts"
 import * as ConversationsLocal from "../layers/ConversationsLocal.ts"
 import * as DatabaseSqlite from "../layers/DatabaseSqlite.ts"
+import * as FilesLocal from "../layers/FilesLocal.ts"
 import * as JournalSql from "../layers/JournalSql.ts"
 import * as LedgerSql from "../layers/LedgerSql.ts"
 import * as MemorySql from "../layers/MemorySql.ts"
@@ -16,7 +19,9 @@ import * as SchedulerSql from "../layers/SchedulerSql.ts"
 import * as SwarmLocal from "../layers/SwarmLocal.ts"
 import * as WorkspacesLocal from "../layers/WorkspacesLocal.ts"
 import * as Channel from "../services/Channel.ts"
+import type { ChannelState } from "../services/ChannelState.ts"
 import type { Conversations } from "../services/Conversations.ts"
+import type { Files } from "../services/Files.ts"
 import { Journal, type JournalError } from "../services/Journal.ts"
 import type { Ledger } from "../services/Ledger.ts"
 import type { Memory } from "../services/Memory.ts"
@@ -25,7 +30,7 @@ import type { Scheduler, SchedulerError } from "../services/Scheduler.ts"
 import type { Swarm } from "../services/Swarm.ts"
 import type { Workspaces } from "../services/Workspaces.ts"
 
-/** Where state is kept (`directory`: `claw.db`, and `workspaces/` of the agents), and the bounds of what runs at once. */
+/** Where state is kept (`directory`: `claw.db`, `files/`, and `workspaces/` of the agents), and the bounds of what runs at once. */
 export interface Options extends DatabaseSqlite.Options, ConversationsLocal.Options {
   readonly swarm?: SwarmLocal.Options
   /** What is older is removed from the journal once a day; see `Journal.retain`. Default: nothing is. */
@@ -35,7 +40,17 @@ export interface Options extends DatabaseSqlite.Options, ConversationsLocal.Opti
 }
 
 /** What a claw keeps and works with on one machine. */
-export type Provides = Channel.Channels | Conversations | Journal | Ledger | Memory | Scheduler | Swarm | Workspaces
+export type Provides =
+  | Channel.Channels
+  | ChannelState
+  | Conversations
+  | Files
+  | Journal
+  | Ledger
+  | Memory
+  | Scheduler
+  | Swarm
+  | Workspaces
 
 const retain = (age: Duration.Input): Layer.Layer<never, never, Journal> =>
   Layer.effectDiscard(
@@ -62,11 +77,17 @@ export const layer = (
     Layer.provideMerge(ConversationsLocal.layer(options)),
     Layer.provideMerge(
       Layer.mergeAll(
+        AuditSql.layer,
+        ChannelStateSql.layer,
         JournalSql.layer,
         LedgerSql.layer,
         MemorySql.layer,
         Channel.layer,
         MountsLocal.layer({ allow: options.mounts ?? [], closed: [options.directory] }),
+        FilesLocal.layer({
+          directory: join(resolve(options.directory), "files"),
+          ...(options.retain === undefined ? {} : { retain: options.retain })
+        }),
         WorkspacesLocal.layer({ directory: join(resolve(options.directory), "workspaces") })
       )
     ),

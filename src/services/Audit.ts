@@ -3,10 +3,11 @@
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type { AgentName, ConversationId } from "./Message.ts"
+import type { AgentName, ConversationId, Sender } from "./Message.ts"
 
 /** A request through the egress proxy. */
-export interface AuditEntry {
+export interface Request {
+  readonly _tag: "Request"
   readonly agent: AgentName
   readonly conversation: ConversationId
   /** `GET`, or `CONNECT` for a tunnel. */
@@ -20,10 +21,25 @@ export interface AuditEntry {
   readonly received: number
 }
 
-/** Takes what is to be recorded. Without a layer it goes to the log. */
+/** A message that the gate did not admit. */
+export interface Stranger {
+  readonly _tag: "Stranger"
+  readonly conversation: ConversationId
+  readonly sender: Sender
+  readonly refusal: string
+}
+
+export type AuditEntry = Request | Stranger
+
+/** Takes what is to be recorded; never fails. Without a layer it goes to the log. */
 export const Audit = Context.Reference<(entry: AuditEntry) => Effect.Effect<void>>("effect-claw/services/Audit", {
   defaultValue: () => (entry) => {
-    const { agent, conversation, method, received, refusal, sent, target } = entry
+    const { conversation, refusal } = entry
+    if (entry._tag === "Stranger") {
+      const said = `a message of ${entry.sender} was ignored: ${refusal}`
+      return Effect.annotateLogs(Effect.logDebug(said), { conversation })
+    }
+    const { agent, method, received, sent, target } = entry
     const said = `egress: ${method} ${target} ${refusal === undefined ? "granted" : `refused: ${refusal}`}`
     return Effect.annotateLogs(Effect.logInfo(said), { agent, conversation, sent, received })
   }

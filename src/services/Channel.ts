@@ -47,11 +47,28 @@ export interface ChannelCapabilities {
   readonly textLimit: number | undefined
   /** The platform drops a second message with the same `OutboundPart.id`, so a resend is no duplicate. */
   readonly deduplicates: boolean
+  /** The largest file it carries, in bytes. Default: it carries none. */
+  readonly fileLimit?: number
+  /** It can set a mark on a message. Default: no. */
+  readonly reactions?: boolean
 }
 
-/** A message, and the acknowledgement that tells the platform not to send it again. */
+/** A file that came with a message. */
+export interface Attachment {
+  /** As the sender named it: a wish, and no path. */
+  readonly name?: string
+  /** What the platform says that it is. */
+  readonly mediaType?: string
+  /** Bytes, as the platform says. */
+  readonly size?: number
+  /** The bytes, fetched when they are asked for. */
+  readonly content: Stream.Stream<Uint8Array, ChannelError>
+}
+
+/** A message with its files, and the acknowledgement that tells the platform not to send it again. */
 export interface InboundDelivery {
   readonly message: InboundMessage
+  readonly attachments?: ReadonlyArray<Attachment>
   readonly ack: Effect.Effect<void, ChannelError>
 }
 

@@ -11,7 +11,7 @@ import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import type { AgentName, ConversationId, OutputId } from "./Message.ts"
+import type { AgentName, ConversationId, Extra, OutputId } from "./Message.ts"
 import { StoreFailed } from "./StoreFailed.ts"
 import type { Ending, Entry, Event, Input, TurnId } from "./Turn.ts"
 
@@ -50,6 +50,7 @@ export interface Delivery {
 export interface Output {
   readonly id: OutputId
   readonly text: string
+  readonly extra?: Extra
 }
 
 /** An output that its channel has not yet accepted. `attempts` counts the failed ones. */

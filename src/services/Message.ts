@@ -59,6 +59,10 @@ export const chatOf = (conversation: ConversationId): ChatId =>
 /** Whether a conversation is an agent's, working for another; its parent reads the answer, no chat does. */
 export const isChild = (conversation: ConversationId): boolean => conversation.startsWith("swarm:")
 
+/** The SHA-256 of a file that the claw keeps, in hexadecimal digits. */
+export const FileId = Schema.String.check(Schema.isPattern(/^[0-9a-f]{64}$/)).pipe(Schema.brand("FileId"))
+export type FileId = typeof FileId.Type
+
 /** Text and files, as `effect/ai` has them: what a person sends and a model is shown. */
 export const Content = Schema.Array(Prompt.UserMessagePart)
 export type Content = typeof Content.Type
@@ -85,6 +89,10 @@ export interface InboundMessage {
   readonly mentionsAgent?: boolean
   /** Sent by the agent's own account. */
   readonly fromSelf?: boolean
+  /** Something done to an earlier message, which `content` tells. It is shown to the agent, and wakes nobody. */
+  readonly kind?: "reaction" | "edit" | "deletion"
+  /** The message that this one answers. */
+  readonly quoted?: { readonly text: string; readonly fromAgent: boolean }
   /** When it was written, by the platform's clock: epoch milliseconds. */
   readonly at: number
 }
@@ -93,8 +101,29 @@ export interface InboundMessage {
 export const OutputId = Schema.NonEmptyString.pipe(Schema.brand("OutputId"))
 export type OutputId = typeof OutputId.Type
 
+/** What an output is beside its text. */
+export const Extra = Schema.Struct({
+  /** The message that it answers: shown above it where the platform can. */
+  replyTo: Schema.optionalKey(MessageId),
+  /** Instead of a message: the mark that the text, one emoji, sets on this one. */
+  reactTo: Schema.optionalKey(MessageId),
+  /** A file in `Files`, whose caption the text is. */
+  file: Schema.optionalKey(Schema.Struct({ id: FileId, name: Schema.String, mediaType: Schema.String })),
+  /** Answers to choose from, each with the command that choosing it sends. Where the platform has no buttons, the text says them. */
+  choices: Schema.optionalKey(Schema.Array(Schema.Struct({ label: Schema.String, command: Schema.String })))
+})
+export type Extra = typeof Extra.Type
+
+/** A file on its way to a chat. */
+export interface OutboundFile {
+  readonly name: string
+  readonly mediaType: string
+  readonly content: Uint8Array
+}
+
 /** A piece of a reply, small enough for its channel to carry in one message. */
-export interface OutboundPart {
+export interface OutboundPart extends Omit<Extra, "file"> {
   readonly id: OutputId
   readonly text: string
+  readonly file?: OutboundFile
 }

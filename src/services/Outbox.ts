@@ -9,10 +9,11 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
-import { type Channel, type ChannelError, Channels } from "./Channel.ts"
+import { type Channel, ChannelError, Channels, Refused, Unreachable } from "./Channel.ts"
+import { Files } from "./Files.ts"
 import * as Actors from "./internal/Actors.ts"
 import { Journal, type JournalError, patiently, type PendingOutput } from "./Journal.ts"
-import { channelOf, chatOf, type ConversationId } from "./Message.ts"
+import { channelOf, chatOf, type ConversationId, type OutboundPart } from "./Message.ts"
 
 /** Sends what is recorded. */
 export class Outbox extends Context.Service<
@@ -35,17 +36,39 @@ const delays = Schedule.min([Schedule.exponential("500 millis"), Schedule.spaced
   Schedule.while(({ input }) => input.isRetryable)
 )
 
+/** What a channel is to send, if it can. */
+const partOf = Effect.fnUntraced(function* (
+  files: Files["Service"],
+  { capabilities, name }: Channel,
+  { extra = {}, id, text }: PendingOutput
+): Effect.fn.Return<OutboundPart, ChannelError> {
+  const refused = (detail: string) => new ChannelError({ channel: name, reason: new Refused({ detail }) })
+  const { file, ...rest } = extra
+  if (rest.reactTo !== undefined && capabilities.reactions !== true) return yield* refused("it has no reactions")
+  if (file === undefined) return { ...rest, id, text }
+  const { fileLimit } = capabilities
+  if (fileLimit === undefined) return yield* refused("it carries no files")
+  const content = yield* Effect.mapError(files.read(file.id), ({ message, reason }) =>
+    reason._tag === "StoreFailed"
+      ? new ChannelError({ channel: name, reason: new Unreachable({ detail: message }) })
+      : refused(message)
+  )
+  if (content.length > fileLimit) return yield* refused(`it carries files of ${fileLimit} bytes at most`)
+  return { ...rest, id, text, file: { name: file.name, mediaType: file.mediaType, content } }
+})
+
 /**
  * Senders in this process.
  *
- * Provides `Outbox`; requires `Journal` and `Channels`. What an earlier run left unsent starts at once. On release the
+ * Provides `Outbox`; requires `Journal`, `Channels` and `Files`. What an earlier run left unsent starts at once. On release the
  * senders stop; what they had not sent stays recorded.
  */
-export const layer: Layer.Layer<Outbox, JournalError, Journal | Channels> = Layer.effect(
+export const layer: Layer.Layer<Outbox, JournalError, Journal | Channels | Files> = Layer.effect(
   Outbox,
   Effect.gen(function* () {
     const journal = yield* Journal
     const channels = yield* Channels
+    const files = yield* Files
 
     /** The agent learns of it at its next turn. */
     const refuse = ({ conversation, id, text }: PendingOutput, detail: string) =>
@@ -58,7 +81,7 @@ export const layer: Layer.Layer<Outbox, JournalError, Journal | Channels> = Laye
 
     const deliver = Effect.fn("Outbox.deliver")((channel: Channel, output: PendingOutput) =>
       Effect.uninterruptibleMask((restore) =>
-        Effect.suspend(() => channel.send(chatOf(output.conversation), { id: output.id, text: output.text })).pipe(
+        Effect.flatMap(partOf(files, channel, output), (part) => channel.send(chatOf(output.conversation), part)).pipe(
           Effect.tapError((error) =>
             error.isRetryable
               ? Effect.andThen(Effect.logWarning(error.message), Effect.ignore(journal.settle(output.id, "retry")))

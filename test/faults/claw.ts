@@ -5,6 +5,7 @@
 import { Agent, Bind, Claw } from "effect-claw"
 import * as ConversationsLocal from "effect-claw/layers/ConversationsLocal"
 import * as DatabaseSqlite from "effect-claw/layers/DatabaseSqlite"
+import * as FilesLocal from "effect-claw/layers/FilesLocal"
 import * as JournalSql from "effect-claw/layers/JournalSql"
 import * as LedgerSql from "effect-claw/layers/LedgerSql"
 import * as MemorySql from "effect-claw/layers/MemorySql"
@@ -83,6 +84,7 @@ const platform = Layer.mergeAll(SchedulerSql.layer, SwarmLocal.layer()).pipe(
       LedgerSql.layer,
       MemorySql.layer,
       Channel.layer,
+      FilesLocal.layer({ directory: join(directory, "files") }),
       WorkspacesLocal.layer({ directory: join(directory, "workspaces") })
     )
   ),

@@ -35,7 +35,7 @@ const proxy = Effect.fnUntraced(function* (
   options: Partial<EgressProxy.Options> = {},
   secrets: Readonly<Record<string, string>> = { TOKEN: token, OTHER: other }
 ) {
-  const records: Array<Audit.AuditEntry> = []
+  const records: Array<Audit.Request> = []
   const context = yield* Layer.build(
     EgressProxy.layer({
       directory: directory(),
@@ -45,7 +45,9 @@ const proxy = Effect.fnUntraced(function* (
     }).pipe(
       Layer.provide(
         Layer.mergeAll(
-          Layer.succeed(Audit.Audit, (entry) => Effect.sync(() => void records.push(entry))),
+          Layer.succeed(Audit.Audit, (entry) =>
+            Effect.sync(() => void (entry._tag === "Request" && records.push(entry)))
+          ),
           Layer.succeed(
             Vault.Vault,
             new Map(Object.entries(secrets).map(([name, value]) => [name, Redacted.make(value)]))
@@ -493,6 +495,7 @@ describe("EgressProxy", () => {
       yield* ask("https://b.test/")
       assert.deepStrictEqual(records, [
         {
+          _tag: "Request",
           agent,
           conversation,
           method: "POST",
@@ -502,6 +505,7 @@ describe("EgressProxy", () => {
           received: records[0]?.received ?? 0
         },
         {
+          _tag: "Request",
           agent,
           conversation,
           method: "GET",
@@ -511,6 +515,7 @@ describe("EgressProxy", () => {
           received: 0
         },
         {
+          _tag: "Request",
           agent,
           conversation,
           method: "CONNECT",

@@ -4,8 +4,10 @@
  */
 import { assert, describe } from "@effect/vitest"
 import { Agent } from "effect-claw"
+import * as ChannelStateSql from "effect-claw/layers/ChannelStateSql"
 import * as ConversationsLocal from "effect-claw/layers/ConversationsLocal"
 import * as DatabaseSqlite from "effect-claw/layers/DatabaseSqlite"
+import * as FilesLocal from "effect-claw/layers/FilesLocal"
 import * as JournalSql from "effect-claw/layers/JournalSql"
 import * as LedgerSql from "effect-claw/layers/LedgerSql"
 import * as MemorySql from "effect-claw/layers/MemorySql"
@@ -104,6 +106,8 @@ const withQuota = (directory: string) => {
     Layer.provideMerge(ConversationsLocal.layer()),
     Layer.provideMerge(
       Layer.mergeAll(
+        ChannelStateSql.layer,
+        FilesLocal.layer({ directory: join(directory, "files") }),
         JournalSql.layer,
         LedgerSql.layer,
         MemorySql.layer,

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as ChannelMemory from "effect-claw/layers/ChannelMemory"
+import * as FilesLocal from "effect-claw/layers/FilesLocal"
 import * as JournalSql from "effect-claw/layers/JournalSql"
 import * as Channel from "effect-claw/services/Channel"
 import { Journal, JournalError } from "effect-claw/services/Journal"
@@ -11,7 +12,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as TestClock from "effect/testing/TestClock"
-import { database } from "../contracts/store.ts"
+import { database, folder } from "../contracts/store.ts"
 
 const name = ChannelName.make("memory")
 const failure = (reason: Channel.ChannelError["reason"]) =>
@@ -21,12 +22,14 @@ const rateLimited = (retryAfter: Duration.Input) =>
   failure(new Channel.RateLimited({ retryAfter: Duration.fromInputUnsafe(retryAfter) }))
 
 const store = JournalSql.layer.pipe(Layer.provide(database))
+const files = Layer.unwrap(Effect.map(folder, (directory) => FilesLocal.layer({ directory })))
 
 /** A journal, a channel that behaves so, and the outbox between them. */
 const parts = (onSend?: ChannelMemory.Options["onSend"]) =>
   Outbox.layer.pipe(
     Layer.provideMerge(ChannelMemory.layer(onSend === undefined ? {} : { onSend })),
-    Layer.provideMerge(Channel.layer)
+    Layer.provideMerge(Channel.layer),
+    Layer.provideMerge(files)
   )
 
 /** The same, with a journal of its own. */
@@ -204,7 +207,7 @@ describe("Outbox", () => {
   it.effect("outputs of a channel that is not there wait for it", () =>
     Effect.gen(function* () {
       yield* record("a", "1")
-      yield* Effect.provide(settled, Outbox.layer.pipe(Layer.provide(Channel.layer)))
+      yield* Effect.provide(settled, Outbox.layer.pipe(Layer.provide([Channel.layer, files])))
       assert.deepStrictEqual(yield* unsent, [ConversationId.make("memory:a")])
       yield* Effect.gen(function* () {
         yield* settled

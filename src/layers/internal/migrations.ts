@@ -78,6 +78,15 @@ export const migrations = {
     `CREATE INDEX payers_agent ON payers (agent, at)`,
     `CREATE INDEX payers_turn ON payers (of_turn)`,
     `DROP INDEX calls_agent`
+  ),
+  // `extra`: what an output is beside its text, as JSON. `times`: how often an entry of the audit would be the same.
+  "7_channels": statements(
+    `ALTER TABLE outputs ADD COLUMN extra TEXT`,
+    `CREATE TABLE channel_states (channel TEXT NOT NULL, key TEXT NOT NULL, text TEXT NOT NULL,
+      PRIMARY KEY (channel, key)) WITHOUT ROWID`,
+    `CREATE TABLE audit (id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, conversation TEXT NOT NULL,
+      who TEXT NOT NULL, what TEXT NOT NULL, refusal TEXT NOT NULL, times INTEGER NOT NULL DEFAULT 1,
+      sent INTEGER NOT NULL DEFAULT 0, received INTEGER NOT NULL DEFAULT 0)`
   )
 }
 
