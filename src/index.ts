@@ -5,14 +5,17 @@
  * paths (`effect-claw/layers/SandboxDocker`), so that what is not used is not loaded.
  */
 export * as Claw from "./programs/Claw.ts"
+export * as Admissions from "./services/Admissions.ts"
 export * as Agent from "./services/Agent.ts"
 export * as AgentRuntime from "./services/AgentRuntime.ts"
 export * as Approval from "./services/Approval.ts"
+export * as Attachments from "./services/Attachments.ts"
 export * as Audit from "./services/Audit.ts"
 export * as Bind from "./services/Bind.ts"
 export * as Budget from "./services/Budget.ts"
 export * as Channel from "./services/Channel.ts"
 export * as ChannelState from "./services/ChannelState.ts"
+export * as Commands from "./services/Commands.ts"
 export * as Compaction from "./services/Compaction.ts"
 export * as Conversations from "./services/Conversations.ts"
 export * as CurrentTurn from "./services/CurrentTurn.ts"

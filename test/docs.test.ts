@@ -140,7 +140,7 @@ describe("the README's tables", () => {
   it("name every layer, and none that is not there", () => {
     const named = [
       ...readme.matchAll(
-        /`((?:Audit|Channel(?!State`)|Conversations|Database|Egress|Files|Journal|Ledger|Memory|Model|Mounts|Sandbox|Scheduler|Shell|Sqlite|Swarm|Vault|Workspaces)[A-Z]\w*)`/g
+        /`((?:Audit|Channel(?!State`)|Chat|Conversations|Database|Egress|Files|Journal|Ledger|Memory|Model|Mounts|Sandbox|Scheduler|Shell|Sqlite|Swarm|Vault|Workspaces)[A-Z]\w*)`/g
       )
     ]
     assert.sameMembers([...new Set(named.map(([, name = ""]) => name))], layers)

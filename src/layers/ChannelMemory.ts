@@ -10,7 +10,7 @@ import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
-import { type ChannelError, Channels, type InboundDelivery } from "../services/Channel.ts"
+import { type Attachment, type ChannelError, Channels, type InboundDelivery } from "../services/Channel.ts"
 import {
   ChannelName,
   ChatId,
@@ -24,12 +24,13 @@ import type { TurnEvent } from "../services/Turn.ts"
 
 /** What a test says in a chat. Chat, sender and message id are made up where they are left out. */
 export interface Said extends Partial<
-  Pick<InboundMessage, "direct" | "mentionsAgent" | "fromSelf" | "senderName" | "at">
+  Pick<InboundMessage, "direct" | "mentionsAgent" | "fromSelf" | "senderName" | "at" | "kind" | "quoted">
 > {
   readonly text: string
   readonly chat?: string
   readonly sender?: string
   readonly id?: string
+  readonly attachments?: ReadonlyArray<Attachment>
 }
 
 /** Something that was sent. */
@@ -58,8 +59,8 @@ export class ChannelMemory extends Context.Service<
 export interface Options {
   /** Default `memory`. */
   readonly name?: string
-  /** Whose messages are admitted without a list. Default `owner`. */
-  readonly owner?: string
+  /** Whose messages are admitted without a list. Default `owner`; `none`: nobody's. */
+  readonly owner?: string | { readonly none: true }
   /** Called before a part counts as sent; its failure is the channel's. */
   readonly onSend?: (part: Sent) => Effect.Effect<void, ChannelError>
 }
@@ -75,7 +76,7 @@ export const layer = (options: Options = {}): Layer.Layer<ChannelMemory, Channel
     Effect.gen(function* () {
       const channels = yield* Channels
       const name = ChannelName.make(options.name ?? "memory")
-      const owner = SenderId.make(options.owner ?? "owner")
+      const owner = typeof options.owner === "object" ? undefined : SenderId.make(options.owner ?? "owner")
       const inbound = yield* Queue.unbounded<InboundDelivery, Cause.Done>()
       const sent = yield* SubscriptionRef.make<ReadonlyArray<Sent>>([])
       const events: Array<{ readonly chat: ChatId; readonly event: TurnEvent }> = []
@@ -85,8 +86,8 @@ export const layer = (options: Options = {}): Layer.Layer<ChannelMemory, Channel
 
       yield* channels.register({
         name,
-        owner,
-        capabilities: { textLimit: undefined, deduplicates: false },
+        ...(owner === undefined ? {} : { owner }),
+        capabilities: { textLimit: undefined, deduplicates: false, fileLimit: Infinity, reactions: true },
         inbound: Stream.fromQueue(inbound),
         send: (chat, part) => {
           const message = { ...part, chat }
@@ -101,7 +102,14 @@ export const layer = (options: Options = {}): Layer.Layer<ChannelMemory, Channel
       return ChannelMemory.of({
         say: Effect.fn("ChannelMemory.say")(function* (message) {
           const said = typeof message === "string" ? { text: message } : message
-          const { chat = "chat", id = `${made}.${++messages}`, sender = owner, text, ...rest } = said
+          const {
+            attachments,
+            chat = "chat",
+            id = `${made}.${++messages}`,
+            sender = owner ?? "someone",
+            text,
+            ...rest
+          } = said
           const acknowledged = yield* Queue.make<void>()
           yield* Queue.offer(inbound, {
             message: {
@@ -114,6 +122,7 @@ export const layer = (options: Options = {}): Layer.Layer<ChannelMemory, Channel
               at: yield* Clock.currentTimeMillis,
               ...rest
             },
+            ...(attachments === undefined ? {} : { attachments }),
             ack: Effect.asVoid(Queue.offer(acknowledged, undefined))
           })
           yield* Queue.take(acknowledged)

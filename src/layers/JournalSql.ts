@@ -115,6 +115,15 @@ export const layer: Layer.Layer<Journal, JournalError, SqlClient.SqlClient> = La
         Effect.mapError(failed("accept"))
       ),
 
+      isReceived: Effect.fn("Journal.isReceived")(
+        (conversation, key) =>
+          Effect.map(
+            sql`SELECT 1 FROM entries WHERE conversation = ${conversation} AND key = ${key}`,
+            (rows) => rows.length > 0
+          ),
+        Effect.mapError(failed("read"))
+      ),
+
       request: Effect.fn("Journal.request")(
         function* (conversation, agent, step) {
           const position = yield* append(conversation, [{ _tag: "ModelRequested", step, agent }])

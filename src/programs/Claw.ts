@@ -8,27 +8,31 @@ import * as Prompt from "effect/ai/Prompt"
 import * as Clock from "effect/Clock"
 import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
-import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as Admissions from "../services/Admissions.ts"
 import * as Agent from "../services/Agent.ts"
+import * as Attachments from "../services/Attachments.ts"
+import { Audit } from "../services/Audit.ts"
 import * as AgentRuntime from "../services/AgentRuntime.ts"
-import * as Approval from "../services/Approval.ts"
 import type { Binding } from "../services/Bind.ts"
 import * as Budget from "../services/Budget.ts"
 import { type Channel, type ChannelError, Channels, type InboundDelivery } from "../services/Channel.ts"
 import { Conversations } from "../services/Conversations.ts"
+import type { ChannelState } from "../services/ChannelState.ts"
+import * as Commands from "../services/Commands.ts"
 import type { Files } from "../services/Files.ts"
 import * as Gate from "../services/Gate.ts"
-import { make as makeHomeZone, type TimeZoneInvalid } from "../services/HomeZone.ts"
+import type { TimeZoneInvalid } from "../services/HomeZone.ts"
 import { Journal, type JournalError, patiently } from "../services/Journal.ts"
-import { Ledger, type LedgerError } from "../services/Ledger.ts"
+import type { Ledger } from "../services/Ledger.ts"
 import {
   type AgentName,
+  type ChannelName,
   channelOf,
   chatOf,
   conversationId,
@@ -36,7 +40,8 @@ import {
   type InboundMessage,
   isChild,
   OutputId,
-  sender
+  sender,
+  textOf
 } from "../services/Message.ts"
 import { ModelInfo } from "../services/ModelInfo.ts"
 import * as PromptSize from "../services/PromptSize.ts"
@@ -44,7 +49,6 @@ import * as Outbox from "../services/Outbox.ts"
 import { Sandbox } from "../services/Sandbox.ts"
 import * as Sandboxes from "../services/Sandboxes.ts"
 import * as ToolGuard from "../services/ToolGuard.ts"
-import * as Turn from "../services/Turn.ts"
 import { type Workspaces } from "../services/Workspaces.ts"
 
 /** A running claw. */
@@ -64,12 +68,22 @@ export interface Options<Agents extends ReadonlyArray<Agent.Any>> {
   readonly bindings: ReadonlyArray<Binding>
   /** Who may speak, beside the owner that a channel names. Default: nobody. */
   readonly admitted?: ReadonlyArray<Gate.Admitted>
+  /**
+   * Lets people in later. Whoever sends a code that the log shows owns a channel that has no owner; a stranger gets a code, and
+   * the owner lets it in with that. `tellOwner` (default `true`): the owner is told of a stranger. `tellStranger` (default
+   * `false`): so is the stranger. Default: strangers are ignored.
+   */
+  readonly pairing?: { readonly tellOwner?: boolean; readonly tellStranger?: boolean }
+  /** How many messages a minute may engage an agent. */
+  readonly rates?: Gate.Rates
+  /** The largest file that is taken, in bytes. Default 20 MiB. */
+  readonly fileLimit?: number
   /** How sandbox sessions are kept. */
   readonly sandboxes?: Omit<Sandboxes.Options, "optionsOf">
 }
 
 /** What every claw needs, whatever its agents: a `Local.layer` has it. */
-export type Platform = Channels | Conversations | Files | Journal | Ledger | Workspaces
+export type Platform = Channels | ChannelState | Conversations | Files | Journal | Ledger | Workspaces
 
 /**
  * A claw.
@@ -96,8 +110,6 @@ const make = Effect.fnUntraced(function* <Agents extends ReadonlyArray<Agent.Any
   const channels = yield* Channels
   const conversations = yield* Conversations
   const journal = yield* Journal
-  const ledger = yield* Ledger
-  const zone = yield* makeHomeZone
   const sandbox = yield* Effect.serviceOption(Sandbox)
 
   const definitions = new Map(options.agents.flatMap(Agent.withTeam).map((agent) => [agent.name, agent]))
@@ -116,12 +128,22 @@ const make = Effect.fnUntraced(function* <Agents extends ReadonlyArray<Agent.Any
     AgentRuntime.layer(agents).pipe(
       Layer.provide(ToolGuard.layer),
       Layer.provideMerge(Outbox.layer),
-      Layer.merge(Gate.layer({ bindings: options.bindings, admitted: options.admitted ?? [] }))
+      Layer.merge(
+        Gate.layer({
+          bindings: options.bindings,
+          admitted: options.admitted ?? [],
+          ...(options.rates === undefined ? {} : { rates: options.rates })
+        })
+      ),
+      Layer.provideMerge(Admissions.layer)
     )
   )
   const runtime = Context.get(parts, AgentRuntime.AgentRuntime)
   const outbox = Context.get(parts, Outbox.Outbox)
   const gate = Context.get(parts, Gate.Gate)
+  const admissions = Context.get(parts, Admissions.Admissions)
+  const audit = yield* Audit
+  const { obey, say } = yield* Effect.provideContext(Commands.make(agents), parts)
 
   const isWarm = [...definitions.values()].some(({ sandbox }) => sandbox.warm === true)
   const sandboxes = Context.getOption(sessions, Sandboxes.Sandboxes)
@@ -146,137 +168,127 @@ const make = Effect.fnUntraced(function* <Agents extends ReadonlyArray<Agent.Any
           return typing === undefined ? run : Effect.scoped(Effect.andThen(typing(chat), run))
         })
 
-  const say = Effect.fnUntraced(function* (conversation: ConversationId, id: OutputId, text: string) {
-    yield* journal.record({ conversation, events: [], outputs: [{ id, text }] })
-    yield* outbox.flush(conversation)
-  })
-
-  const usage = Effect.fnUntraced(function* (conversation: ConversationId) {
-    const since = DateTime.toEpochMillis(DateTime.startOf(DateTime.setZone(yield* DateTime.now, zone), "day"))
-    const show = (name: string, by: { readonly conversation?: ConversationId }) =>
-      Effect.map(ledger.spent({ ...by, since }), (spent) => {
-        const tokens = spent.inputTokens + spent.cacheReadTokens + spent.cacheWriteTokens + spent.outputTokens
-        const money = Budget.format({ unit: "microdollars", value: spent.microdollars })
-        return `${name}: ${spent.calls} model calls, ${tokens.toLocaleString("en-US")} tokens, ${money}`
-      })
-    return [yield* show("This chat today", { conversation }), yield* show("All chats today", {})].join("\n")
-  })
-
-  /** Takes a person's yes or no, once: the answer and what it is answered with are recorded together. */
-  const answer = Effect.fnUntraced(function* (
-    conversation: ConversationId,
-    id: OutputId,
-    { code, command }: { readonly command: Gate.CommandName; readonly code?: string },
-    by: Parameters<typeof Approval.meant>[2]
-  ) {
-    const entries = Turn.inOrder(yield* journal.entries(conversation, 0))
-    const asked = Turn.approvals(entries, yield* Clock.currentTimeMillis)
-    const meant = Approval.meant(asked.values(), code, by)
-    if (typeof meant === "string") return yield* say(conversation, id, meant)
-    const yes = command === "approve"
-    yield* journal.record({
-      conversation,
-      events: [{ _tag: "ApprovalAnswered", code: meant.code, digest: meant.digest, yes, by: by.sender }],
-      outputs: [{ id, text: `${yes ? "Approved" : "Denied"}: ${Approval.show(meant.tool)}.` }]
-    })
-    // A turn that was parked sends it when it goes on, so that a channel knows that there is more to come.
-    const isParked = (yield* conversations.status(conversation)) === "idle"
-    yield* conversations.wake(conversation)
-    if (!isParked) yield* outbox.flush(conversation)
-  })
-
-  const obey = Effect.fnUntraced(function* (
-    conversation: ConversationId,
-    agent: AgentName,
-    command: Exclude<Gate.CommandName, "approve" | "deny">
-  ): Effect.fn.Return<string, JournalError | LedgerError> {
-    switch (command) {
-      case "stop":
-        return (yield* conversations.stop(conversation)) ? "Stopped." : "There is nothing to stop."
-      case "new":
-        yield* conversations.stop(conversation)
-        yield* journal.record({ conversation, events: [{ _tag: "ConversationReset" }] })
-        return "We start afresh. What I remember, I keep."
-      case "compact":
-        yield* journal.record({ conversation, events: [{ _tag: "CompactionAsked" }] })
-        return "I will sum up what we said before I answer next."
-      case "status": {
-        const ready = agents.get(agent)
-        const model = ready === undefined ? "" : ` on ${Context.get(ready.model, ModelInfo).name}`
-        const commands = Option.isNone(sandbox) ? "" : `, commands in: ${yield* sandbox.value.description}`
-        return `I am ${agent}${model}${commands}. This chat is ${yield* conversations.status(conversation)}.`
-      }
-      case "usage":
-        return yield* usage(conversation)
-      case "help":
-        return Object.entries(Gate.commands)
-          .map(([name, what]) => `/${name}: ${what}`)
-          .join("\n")
+  /** Tells an owner of this claw, on this channel or another, whatever became of either. */
+  const tellOwner = Effect.fnUntraced(function* (id: OutputId, text: string, first: ChannelName, except?: ChannelName) {
+    for (const name of [first, ...(yield* channels.names)]) {
+      const { ownerChat } = yield* admissions.of(name)
+      if (ownerChat !== undefined && name !== except) return yield* say(conversationId(name, ownerChat), id, text)
     }
+    yield* Effect.logWarning(text)
   })
 
-  const receive = Effect.fn("Claw.receive")(function* (message: InboundMessage, channel: Channel) {
+  /** What is done about somebody who may not speak: nothing of what it wrote is kept. */
+  const meet = Effect.fnUntraced(function* (message: InboundMessage, refusal: string) {
+    const { channel, sender: id, senderName } = message
+    const conversation = conversationId(channel, message.chat)
+    const who = sender(channel, id)
+    yield* audit({ _tag: "Stranger", conversation, sender: who, refusal })
+    const { pairing } = options
+    if (pairing === undefined || !message.direct) return
+    const output = OutputId.make(`${conversation} ${message.id}`)
+    const [, claimed] = /^\s*\/claim\s+([a-z0-9]{8})\s*$/i.exec(textOf(message.content)) ?? []
+    if (claimed !== undefined && (yield* admissions.claim(message, claimed.toLowerCase()))) {
+      return yield* say(conversation, output, "You are my owner now. /help lists what I understand.")
+    }
+    const asked = yield* admissions.request(message)
+    if (asked === undefined) return
+    if (pairing.tellStranger === true) {
+      yield* say(conversation, output, `I do not know you. My owner can let you in within an hour: /pair ${asked.code}`)
+    }
+    if (pairing.tellOwner === false || !asked.isNew) return
+    const name = senderName === undefined ? "" : `, who goes by ${JSON.stringify(senderName.slice(0, 100))},`
+    const text = `${who}${name} wrote to me, and I said nothing. To let them in, answer within an hour: /pair ${asked.code}`
+    yield* tellOwner(OutputId.make(`${output} owner`), text, channel)
+  })
+
+  const receive = Effect.fn("Claw.receive")(function* (
+    { attachments = [], message }: InboundDelivery,
+    channel: Channel
+  ) {
     const conversation = conversationId(message.channel, message.chat)
-    const verdict = gate.judge(message, channel)
+    const verdict = yield* gate.judge(message, channel)
     switch (verdict._tag) {
       case "Ignore":
         return yield* Effect.logDebug(`a message in ${conversation} was ignored: ${verdict.reason}`)
-      case "Command": {
-        const id = OutputId.make(`${conversation} ${message.id}`)
-        // A command that comes twice is obeyed once.
-        if (yield* journal.isRecorded(id)) return
-        if (verdict.command === "approve" || verdict.command === "deny") {
-          const by = sender(message.channel, message.sender)
-          return yield* answer(conversation, id, verdict, { sender: by, isOwner: message.sender === channel.owner })
-        }
-        const text = yield* obey(conversation, verdict.agent, verdict.command)
-        return yield* say(conversation, id, text)
-      }
+      case "Stranger":
+        return yield* meet(message, verdict.reason)
+      case "Command":
+        return yield* obey(message, verdict)
       case "Engage":
-      case "Context":
-        return yield* Effect.asVoid(
-          conversations.deliver({
-            conversation,
-            agent: verdict.agent,
-            mode: verdict._tag === "Context" ? "context" : verdict.mode,
-            key: message.id,
-            input: {
-              origin: {
-                _tag: "Person",
-                sender: sender(message.channel, message.sender),
-                ...(message.senderName === undefined ? {} : { name: message.senderName })
-              },
-              content: message.content,
-              at: message.at
-            }
-          })
+      case "Context": {
+        const { agent } = verdict
+        if (yield* admissions.isOwner(channel, message.sender)) yield* admissions.met(message)
+        // What comes twice is fetched once.
+        if (attachments.length > 0 && (yield* journal.isReceived(conversation, message.id))) return
+        const files = yield* Attachments.receive({ agent, conversation, attachments, limit: options.fileLimit })
+        const isNew = yield* conversations.deliver({
+          conversation,
+          agent,
+          mode: verdict._tag === "Context" ? "context" : verdict.mode,
+          key: message.id,
+          input: Attachments.inputOf(message, files)
+        })
+        if (!isNew || verdict._tag !== "Context" || verdict.isTooMuch !== true) return
+        const id = OutputId.make(`${conversation} ${message.id}`)
+        yield* say(
+          conversation,
+          id,
+          "That is more than I may answer in a minute. I keep what you write, and read it with the next that I answer."
         )
+      }
     }
   })
 
   /** Acknowledged is only what is stored: while the store fails, the message waits, and so do those behind it. */
-  const take = ({ ack, message }: InboundDelivery) =>
-    Effect.flatMap(channels.get(message.channel), (channel) => receive(message, channel)).pipe(
+  const take = (delivery: InboundDelivery) => {
+    const { ack, message } = delivery
+    return Effect.flatMap(channels.get(message.channel), (channel) => receive(delivery, channel)).pipe(
       patiently,
       Effect.catch((error) => Effect.logError(`a message cannot be taken and is left out: ${error.message}`)),
       // What is stored has arrived, whatever the platform makes of it: one that does not answer holds up no other.
       Effect.andThen(Effect.timeoutOption(ack, "10 seconds")),
-      Effect.catch((error) => Effect.logWarning(`a message was stored but not acknowledged: ${error.message}`))
+      Effect.catch((error) => Effect.logWarning(`a message was stored but not acknowledged: ${error.message}`)),
+      Effect.asVoid
     )
+  }
+
+  const aside = yield* Attachments.makeAside(take)
 
   /** What arrives together is stored together: in order within a conversation, side by side over conversations. */
   const takeAll = (deliveries: ReadonlyArray<InboundDelivery>) =>
     Effect.forEach(
       [...Map.groupBy(deliveries, ({ message }) => conversationId(message.channel, message.chat)).values()],
-      (ofOne) => Effect.forEach(ofOne, take, { discard: true }),
+      aside.takeAll,
       { concurrency: "unbounded", discard: true }
     )
+
+  /** Says in the log how a channel without an owner gets one. */
+  const offer = Effect.fnUntraced(function* (name: ChannelName) {
+    const code = yield* Effect.flatMap(channels.get(name), admissions.offer)
+    if (code !== undefined)
+      yield* Effect.logWarning(`${name} has no owner: whoever sends it "/claim ${code}" within an hour is`)
+  })
+  if (options.pairing !== undefined) {
+    yield* Effect.forEach(yield* channels.names, (name) =>
+      Effect.catch(offer(name), (error) => Effect.logError(error.message))
+    )
+  }
+  yield* Stream.runForEach(channels.failures, ({ channel, message }) => {
+    const said = `I receive no more messages on ${message}`
+    const id = Effect.map(Clock.currentTimeMillis, (now) => OutputId.make(`${channel} failed ${now}`))
+    const tell = Effect.flatMap(id, (one) => tellOwner(one, said, channel, channel))
+    return Effect.catch(patiently(tell), (error) => Effect.logError(error.message))
+  }).pipe(Effect.forkScoped)
 
   yield* conversations.serve((conversation) => Effect.andThen(warm(conversation), inSight(conversation)))
   const received = yield* Effect.forkScoped(Stream.runForEachArray(channels.inbound, takeAll))
 
   return Claw.of({
-    finished: Fiber.join(received).pipe(Effect.andThen(conversations.settled()), Effect.andThen(outbox.settled))
+    finished: Fiber.join(received).pipe(
+      Effect.andThen(aside.settled),
+      Effect.andThen(conversations.settled()),
+      Effect.andThen(outbox.settled)
+    )
   })
 })
 

@@ -41,11 +41,14 @@ export type AgentToolkit = Effect.Effect<AnyToolkit, never, unknown>
 // oxlint-disable-next-line typescript/no-explicit-any
 type AnyToolkit = Toolkit.WithHandler<any>
 
+// As `NoInfer`, whose unions cannot be taken apart afterwards.
+type Of<R> = [R][R extends unknown ? 0 : never]
+
 /** Joins a toolkit and the code of its tools. What the code needs, and is not `CurrentTurn`, the claw will ask for. */
 export const withHandlers = <Tools extends Record<string, Tool.Any>, R = never>(
   toolkit: Toolkit.Toolkit<Tools>,
   handlers: Toolkit.HandlersFrom<Tools> | Effect.Effect<Toolkit.HandlersFrom<Tools>, never, R>
-): Effect.Effect<Toolkit.WithHandler<Tools>, never, NoInfer<R>> =>
+): Effect.Effect<Toolkit.WithHandler<Tools>, never, Of<R>> =>
   Effect.flatMap(toolkit.toHandlers(handlers), (context) => Effect.provideContext(toolkit, context))
 
 /** A toolkit of some of another's tools. */

@@ -16,8 +16,10 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import { type Ready, rightsIn, systemPrompt } from "./Agent.ts"
+import { withImages } from "./Attachments.ts"
 import { Channels } from "./Channel.ts"
 import * as Compaction from "./Compaction.ts"
+import { Files } from "./Files.ts"
 import { HomeZone } from "./HomeZone.ts"
 import * as ModelCall from "./internal/ModelCall.ts"
 import { booksFailed, boundOf, exhausted } from "./internal/OutOfBounds.ts"
@@ -72,11 +74,11 @@ const callsAtOnce = 8
 /**
  * The runtime over a set of agents.
  *
- * Provides `AgentRuntime`; requires `Journal`, `Ledger`, `Outbox`, `Channels` and `ToolGuard`. Holds nothing to release.
+ * Provides `AgentRuntime`; requires `Journal`, `Ledger`, `Files`, `Outbox`, `Channels` and `ToolGuard`. Holds nothing to release.
  */
 export const layer = (
   agents: ReadonlyMap<AgentName, Ready>
-): Layer.Layer<AgentRuntime, never, Journal | Ledger | Outbox | Channels | ToolGuard> =>
+): Layer.Layer<AgentRuntime, never, Journal | Ledger | Files | Outbox | Channels | ToolGuard> =>
   Layer.effect(
     AgentRuntime,
     Effect.gen(function* () {
@@ -84,6 +86,7 @@ export const layer = (
       const ledger = yield* Ledger
       const outbox = yield* Outbox
       const channels = yield* Channels
+      const files = yield* Files
       const guard = yield* ToolGuard
       const leaks = Leaks.make(yield* Vault)
       const clock = Transcript.clockIn(yield* HomeZone)
@@ -135,12 +138,16 @@ export const layer = (
         /** Commits a step, and lets the outbox and the channel know. Returns whether the turn is over. */
         const commit = Effect.fnUntraced(function* (step: Step) {
           const { booking = Effect.void, ending, events = [], output, text, turn } = step
+          const { message } = Turn.mandate(entries)
+          // Where others listen, it shows whom it answers.
+          const first = message?.group === true ? { extra: { replyTo: message.id } } : {}
           // What a child says is read by its parent.
           const said = isChild(conversation)
             ? []
             : Reply.split(leaks.mask(Reply.shown(text)), textLimit).map((piece, index) => ({
                 id: index === 0 ? output : OutputId.make(`${output}.${index}`),
-                text: piece
+                text: piece,
+                ...(index === 0 ? first : {})
               }))
           // What was paid for is not thrown away: a store that fails is waited for.
           const ended = yield* patiently(
@@ -195,7 +202,7 @@ export const layer = (
           const show = (delta: string) =>
             delta === "" || compaction !== undefined ? Effect.void : observe({ _tag: "TextDelta", output, delta })
           const asked = yield* ModelCall.ask({
-            prompt,
+            prompt: yield* withImages(files, prompt),
             tools: compaction === undefined ? tools.filter(({ name }) => Rights.allows(rights, name)) : [],
             onText: (delta) => show(live.next(delta)),
             onFailure: (isUnspent) => {
@@ -299,6 +306,7 @@ export const layer = (
             step,
             agent: agent.name,
             sender: mandate.sender,
+            message: mandate.message?.id,
             rights: rightsIn(ready, conversation, mandate),
             team: agent.team.map(({ name }) => name),
             depth: mandate.parent?.depth ?? 0
@@ -314,14 +322,17 @@ export const layer = (
                     interrupted: interrupted.has(call.id),
                     approval: approvals.get(call.id),
                     textLimit,
-                    turn: current
+                    turn: current,
+                    output: outputId(current.turn, step, `.${call.id}`)
                   })
                 ),
-                Effect.flatMap((came) => {
-                  if (typeof came !== "string")
-                    return observe({ _tag: "ToolReturned", call: call.id, isFailure: came.isFailure })
-                  outputs.push(came)
-                  return outbox.flush(conversation)
+                Effect.flatMap(({ outputs: said, result }) => {
+                  outputs.push(...said)
+                  const returned =
+                    result === undefined
+                      ? Effect.void
+                      : observe({ _tag: "ToolReturned", call: call.id, isFailure: result.isFailure })
+                  return said.length === 0 ? returned : Effect.andThen(returned, outbox.flush(conversation))
                 })
               ),
             { concurrency: callsAtOnce, discard: true }

@@ -10,7 +10,6 @@ import * as Digest from "effect/crypto/Digest"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
-import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 import type { Sender } from "./Message.ts"
 import type { Approval } from "./Turn.ts"
@@ -51,15 +50,6 @@ export const show = (params: unknown): string =>
 /** The question that is put to the chat. */
 export const question = (tool: string, params: unknown, code: string): string =>
   `May I call ${show(tool)}? Answer /approve ${code} or /deny ${code} within a day.\n\`\`\`\n${show(params)}\n\`\`\``
-
-/** None that is taken for another: no 0 and o, no 1, i and l. */
-const letters = "abcdefghjkmnpqrstuvwxyz23456789"
-
-/** What people name a call by, four characters. It is not known before it is asked for, so nobody can be made to say it. */
-export const makeCode: Effect.Effect<string> = Effect.map(
-  Effect.replicateEffect(Random.nextIntBetween(0, letters.length - 1), 4),
-  (drawn) => drawn.map((index) => letters.charAt(index)).join("")
-)
 
 /**
  * Whether a call needs a person's consent. Arguments that are none are not asked for: the tool will not take them. A

@@ -14,6 +14,10 @@ export interface Binding {
   readonly engage: "addressed" | "always"
   /** The word that addresses the agent in a group: `@trigger` at the start of a message. */
   readonly trigger: string
+  /** Whether a group is bound by its channel alone. One that the binding names always is. */
+  readonly groups: boolean
+  /** Who may speak in the group that the binding names: those who are admitted, or its members. */
+  readonly admits: "admitted" | "everyone"
   /** What a message does that arrives while a turn runs; see `Journal.Mode`. */
   readonly whileBusy: WhileBusy
 }
@@ -21,10 +25,15 @@ export interface Binding {
 /** Seen by the next step, all by one turn after, or the turn is cancelled for it. */
 export type WhileBusy = "steer" | "collect" | "interrupt"
 
-/** How an agent is engaged. `trigger` defaults to the agent's name, `engage` to `addressed`, `whileBusy` to `steer`. */
+/**
+ * How an agent is engaged. `trigger` defaults to the agent's name, `engage` to `addressed`, `whileBusy` to `steer`, `groups` to
+ * `false`, `admits` to `admitted`; these two are for bindings without and with a conversation.
+ */
 export interface Options {
   readonly engage?: "addressed" | "always"
   readonly trigger?: string
+  readonly groups?: boolean
+  readonly admits?: "admitted" | "everyone"
   readonly whileBusy?: WhileBusy
 }
 
@@ -38,6 +47,8 @@ const make = (agent: Named, scope: Binding["scope"], options: Options = {}): Bin
   scope,
   engage: options.engage ?? "addressed",
   trigger: options.trigger ?? agent.name,
+  groups: options.groups === true || scope._tag === "Conversation",
+  admits: scope._tag === "Conversation" ? (options.admits ?? "admitted") : "admitted",
   whileBusy: options.whileBusy ?? "steer"
 })
 

@@ -96,6 +96,8 @@ export class Channels extends Context.Service<
     /** The channels there are now. */
     readonly names: Effect.Effect<ReadonlyArray<ChannelName>>
     readonly get: (name: ChannelName) => Effect.Effect<Channel, ChannelError>
+    /** Channels that failed for good, as they do. One consumer: the claw. */
+    readonly failures: Stream.Stream<ChannelError>
     /**
      * What all channels receive, in order of arrival, with backpressure. One consumer: the claw. Ends when every channel's
      * `inbound` has ended, with the failure of one that failed.
@@ -115,6 +117,7 @@ export const layer: Layer.Layer<Channels> = Layer.effect(
   Effect.gen(function* () {
     const channels = new Map<ChannelName, Channel>()
     const queue = yield* Queue.bounded<InboundDelivery, ChannelError | Cause.Done>(64)
+    const failures = yield* Queue.unbounded<ChannelError>()
     let consumed = false
     let registered = 0
     let open = 0
@@ -143,6 +146,7 @@ export const layer: Layer.Layer<Channels> = Layer.effect(
         yield* Stream.runForEach(channel.inbound, (delivery) => Queue.offer(queue, delivery)).pipe(
           Effect.catch((error) => {
             failure = error
+            Queue.offerUnsafe(failures, error)
             return Effect.logError(`${error.message}; this channel receives no more messages`)
           }),
           Effect.catchCauseIf(
@@ -170,6 +174,7 @@ export const layer: Layer.Layer<Channels> = Layer.effect(
             )
           : Effect.succeed(channel)
       },
+      failures: Stream.fromQueue(failures),
       inbound: Stream.unwrap(
         Effect.suspend(() => {
           consumed = true

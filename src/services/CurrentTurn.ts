@@ -5,7 +5,8 @@
  * which conversation, comes from here and never from what a model wrote.
  */
 import * as Context from "effect/Context"
-import type { AgentName, ConversationId, Sender } from "./Message.ts"
+import type * as Effect from "effect/Effect"
+import type { AgentName, ConversationId, Extra, MessageId, Sender } from "./Message.ts"
 import type { Rights } from "./Rights.ts"
 import type { TurnId } from "./Turn.ts"
 
@@ -22,6 +23,8 @@ export class CurrentTurn extends Context.Service<
     readonly agent: AgentName
     /** The person the turn acts for: who wrote, or had the task or the brief made. */
     readonly sender: Sender | undefined
+    /** The message that the turn answers, if it is a person's. */
+    readonly message: MessageId | undefined
     readonly rights: Rights
     /** The specialists the agent may delegate to. */
     readonly team: ReadonlyArray<AgentName>
@@ -31,5 +34,7 @@ export class CurrentTurn extends Context.Service<
     readonly step: number
     /** The id of the tool call, unique in its step. */
     readonly call: string
+    /** Says something in the chat, once the call has ended; a call that fails says nothing. There is no chat at a depth above 0. */
+    readonly send: (text: string, extra?: Extra) => Effect.Effect<void>
   }
 >()("effect-claw/services/CurrentTurn") {}

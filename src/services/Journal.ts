@@ -107,6 +107,8 @@ export class Journal extends Context.Service<
     readonly wasCut: boolean
     /** Appends an input. `false`: it is already here, by its key; the journal is as it was. */
     readonly accept: (delivery: Delivery) => Effect.Effect<boolean, JournalError>
+    /** Whether an input is here, by its key. */
+    readonly isReceived: (conversation: ConversationId, key: string) => Effect.Effect<boolean, JournalError>
     /** Appends the request of a model step, opening a turn if none is open. Inputs up to here count as seen. */
     readonly request: (
       conversation: ConversationId,

@@ -15,7 +15,8 @@ import * as Predicate from "effect/Predicate"
 import type { Ready } from "./Agent.ts"
 import * as Approval from "./Approval.ts"
 import { CurrentTurn } from "./CurrentTurn.ts"
-import { Journal, type JournalError, patiently } from "./Journal.ts"
+import { makeCode } from "./internal/Code.ts"
+import { Journal, type JournalError, type Output, patiently } from "./Journal.ts"
 import { OutputId } from "./Message.ts"
 import * as Leaks from "./Leaks.ts"
 import * as Rights from "./Rights.ts"
@@ -35,7 +36,9 @@ export const resultLimit = 64_000
 export interface GuardedCall {
   readonly call: Prompt.ToolCallPart
   readonly agent: Ready
-  readonly turn: Omit<CurrentTurn["Service"], "call">
+  readonly turn: Omit<CurrentTurn["Service"], "call" | "send">
+  /** What the ids of the call's outputs begin with. */
+  readonly output: OutputId
   /** The call had been started when the claw died. */
   readonly interrupted: boolean
   /** What a person was asked about the call, and answered. */
@@ -44,15 +47,21 @@ export interface GuardedCall {
   readonly textLimit: number
 }
 
+/** What came of a call. */
+export interface Guarded {
+  readonly result?: Prompt.ToolResultPart
+  readonly outputs: ReadonlyArray<OutputId>
+}
+
 /** The way to every tool. */
 export class ToolGuard extends Context.Service<
   ToolGuard,
   {
     /**
-     * Makes a call and journals its start and result; or journals a question to a person, and returns the output that it is.
-     * Fails only when the journal does.
+     * Makes a call and journals its start, and its result with what it says in the chat; or journals a question to a person,
+     * and returns no result. Fails only when the journal does.
      */
-    readonly call: (call: GuardedCall) => Effect.Effect<Prompt.ToolResultPart | OutputId, JournalError>
+    readonly call: (call: GuardedCall) => Effect.Effect<Guarded, JournalError>
   }
 >()("effect-claw/services/ToolGuard") {}
 
@@ -66,7 +75,7 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
   ToolGuard,
   Effect.gen(function* () {
     const journal = yield* Journal
-    const { hide } = Leaks.make(yield* Vault)
+    const { hide, mask } = Leaks.make(yield* Vault)
 
     /** Nothing, once the call is approved; what it ends with, if it is not; or the question. */
     const approve = Effect.fnUntraced(function* ({ approval, call, textLimit, turn }: GuardedCall) {
@@ -79,7 +88,7 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
       if (turn.depth > 0) {
         return failure(call, `${call.name} needs a person's approval, and you talk to none. Report what is to be done.`)
       }
-      const code = yield* Approval.makeCode
+      const code = yield* makeCode(4)
       const text = Approval.question(call.name, call.params, code)
       const most = Math.min(Approval.questionLimit, textLimit)
       if (text.length > most) {
@@ -90,11 +99,15 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
       const output = OutputId.make(`${id}.${step}.${code}`)
       const by = sender === undefined ? {} : { sender }
       const asked = { _tag: "ApprovalAsked" as const, call: call.id, tool: call.name, digest, code, ...by }
-      yield* journal.record({ conversation, events: [asked], outputs: [{ id: output, text }] })
+      const choices = [
+        { label: "Approve", command: `/approve ${code}` },
+        { label: "Deny", command: `/deny ${code}` }
+      ]
+      yield* journal.record({ conversation, events: [asked], outputs: [{ id: output, text, extra: { choices } }] })
       return output
     })
 
-    const execute = Effect.fnUntraced(function* (guarded: GuardedCall) {
+    const execute = Effect.fnUntraced(function* (guarded: GuardedCall, send: CurrentTurn["Service"]["send"]) {
       const { agent, call, interrupted, turn } = guarded
       const tool = Object.hasOwn(agent.tools, call.name) ? agent.tools[call.name] : undefined
       if (tool === undefined || !Rights.allows(turn.rights, call.name)) {
@@ -144,20 +157,28 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
             failure(call, `${call.name} failed unexpectedly. This is a fault of the tool, not of your call.`)
           )
         ),
-        Effect.provideService(CurrentTurn, { ...turn, call: call.id })
+        Effect.provideService(CurrentTurn, { ...turn, call: call.id, send })
       )
     })
 
     return ToolGuard.of({
       call: Effect.fn("ToolGuard.call")(function* (guarded) {
         yield* Effect.annotateCurrentSpan({ tool: guarded.call.name })
-        const done = yield* execute(guarded)
-        if (typeof done === "string") return done
+        const { output, turn } = guarded
+        const said: Array<Output> = []
+        const send: CurrentTurn["Service"]["send"] = (text, extra) =>
+          Effect.sync(() => {
+            const id = OutputId.make(`${output}.${said.length}`)
+            said.push({ id, text: mask(text), ...(extra === undefined ? {} : { extra }) })
+          })
+        const done = yield* execute(guarded, send)
+        if (typeof done === "string") return { outputs: [done] }
         const result = scanned(done, hide)
         const events = [{ _tag: "ToolEnded" as const, result }]
+        const outputs = result.isFailure || turn.depth > 0 ? [] : said
         // It has run: a store that fails is waited for, so that its result is not taken for unknown.
-        yield* patiently(journal.record({ conversation: guarded.turn.conversation, events }))
-        return result
+        yield* patiently(journal.record({ conversation: turn.conversation, events, outputs }))
+        return { result, outputs: outputs.map(({ id }) => id) }
       })
     })
   })

@@ -8,7 +8,7 @@
 import * as Prompt from "effect/ai/Prompt"
 import * as Response from "effect/ai/Response"
 import * as Schema from "effect/Schema"
-import { AgentName, Content, ConversationId, type OutputId, Sender } from "./Message.ts"
+import { AgentName, Content, ConversationId, MessageId, type OutputId, Sender } from "./Message.ts"
 import { Rights } from "./Rights.ts"
 
 /** The journal position of the entry that began the turn. */
@@ -17,7 +17,13 @@ export type TurnId = typeof TurnId.Type
 
 /** Where an input comes from. Whatever it is, it takes the same road. */
 export const Origin = Schema.TaggedUnion({
-  Person: { sender: Sender, name: Schema.optionalKey(Schema.String) },
+  /** `group`: others listen. */
+  Person: {
+    sender: Sender,
+    name: Schema.optionalKey(Schema.String),
+    message: Schema.optionalKey(MessageId),
+    group: Schema.optionalKey(Schema.Literal(true))
+  },
   /** `sender`: who had it scheduled, as far as that is a person. */
   Task: { task: Schema.String, sender: Schema.optionalKey(Sender) },
   /** A brief from the agent that delegates, for `sender`; `rights` are the most that the turn may use. */
@@ -288,6 +294,8 @@ export interface Mandate {
   readonly turn: TurnId | undefined
   /** The person it acts for: who wrote last, or had the task or the brief made. */
   readonly sender: Sender | undefined
+  /** What that person wrote last; `group`: where others listen. */
+  readonly message: { readonly id: MessageId; readonly group: boolean } | undefined
   /** The agent that delegated, if one did. */
   readonly parent: Extract<Origin, { _tag: "Parent" }> | undefined
   /** Tokens the open turn has used. */
@@ -301,7 +309,7 @@ export interface Mandate {
 /** Whom the open turn acts for: a fold over the entries, in order. */
 export const mandate = (entries: ReadonlyArray<Entry>): Mandate => {
   const fresh = { turn: undefined, tokens: 0, repeats: 0, resumed: 0 }
-  const nobody: Mandate = { ...fresh, sender: undefined, parent: undefined }
+  const nobody: Mandate = { ...fresh, sender: undefined, message: undefined, parent: undefined }
   let repeats = makeRepeats()
   let current = nobody
   let over = true
@@ -314,6 +322,9 @@ export const mandate = (entries: ReadonlyArray<Entry>): Mandate => {
         const { origin } = event.input
         if (origin.sender !== undefined) current = { ...current, sender: origin.sender }
         if (origin._tag === "Parent") current = { ...current, parent: origin }
+        if (origin._tag === "Person" && origin.message !== undefined) {
+          current = { ...current, message: { id: origin.message, group: origin.group === true } }
+        }
         break
       }
       case "ModelRequested":

@@ -28,10 +28,12 @@ const turn = (more: Partial<CurrentTurn["Service"]> = {}): CurrentTurn["Service"
   step: 1,
   agent: boss,
   sender: Sender.make("memory:ada"),
+  message: undefined,
   rights: new Rights({ tools: ["bash", "delegate"] }),
   team: [coder, researcher],
   depth: 0,
   call: "c1",
+  send: () => Effect.void,
   ...more
 })
 

@@ -2,6 +2,9 @@
  * A folder and a database that are gone after the test.
  */
 import * as DatabaseSqlite from "effect-claw/layers/DatabaseSqlite"
+import * as FilesLocal from "effect-claw/layers/FilesLocal"
+import { ChannelState } from "effect-claw/services/ChannelState"
+import type { Files } from "effect-claw/services/Files"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
@@ -20,3 +23,36 @@ export const folder: Effect.Effect<string, never, Scope.Scope> = Effect.acquireR
 export const database: Layer.Layer<SqlClient.SqlClient, DatabaseSqlite.DatabaseError> = Layer.unwrap(
   Effect.map(folder, (directory) => DatabaseSqlite.layer({ directory, synchronous: "NORMAL" }))
 )
+
+/** Files in a folder of their own. */
+export const files: Layer.Layer<Files> = Layer.unwrap(
+  Effect.map(folder, (directory) => FilesLocal.layer({ directory }))
+)
+
+/** What channels keep, in memory. */
+export const channelState: Layer.Layer<ChannelState> = Layer.sync(ChannelState, () => {
+  const all = new Map<string, string>()
+  return {
+    get: (channel, keys) =>
+      Effect.sync(
+        () =>
+          new Map(
+            keys.flatMap((key) => {
+              const text = all.get(`${channel} ${key}`)
+              return text === undefined ? [] : [[key, text] as const]
+            })
+          )
+      ),
+    set: (channel, texts) =>
+      Effect.sync(() => {
+        for (const [key, text] of texts) {
+          if (text === undefined) all.delete(`${channel} ${key}`)
+          else all.set(`${channel} ${key}`, text)
+        }
+      }),
+    clear: (channel, prefix) =>
+      Effect.sync(() => {
+        for (const key of all.keys()) if (key.startsWith(`${channel} ${prefix}`)) all.delete(key)
+      })
+  }
+})

@@ -3,6 +3,7 @@
  * a durable step. The steps are not listed: every call of the journal is one when it begins and one when it has ended.
  */
 import { Agent, Bind, Claw } from "effect-claw"
+import * as ChannelStateSql from "effect-claw/layers/ChannelStateSql"
 import * as ConversationsLocal from "effect-claw/layers/ConversationsLocal"
 import * as DatabaseSqlite from "effect-claw/layers/DatabaseSqlite"
 import * as FilesLocal from "effect-claw/layers/FilesLocal"
@@ -84,6 +85,7 @@ const platform = Layer.mergeAll(SchedulerSql.layer, SwarmLocal.layer()).pipe(
       LedgerSql.layer,
       MemorySql.layer,
       Channel.layer,
+      ChannelStateSql.layer,
       FilesLocal.layer({ directory: join(directory, "files") }),
       WorkspacesLocal.layer({ directory: join(directory, "workspaces") })
     )

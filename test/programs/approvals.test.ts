@@ -277,7 +277,7 @@ describe("an answer from elsewhere is none:", () => {
     }).pipe(
       lives(directory, {
         admitted: ["ada", "bob"].map((sender) => ({ channel: "memory", sender })),
-        bindings: [Bind.everywhere(andy)]
+        bindings: [Bind.everywhere(andy, { groups: true })]
       })
     ))
 })

@@ -190,7 +190,7 @@ describe("Claw", () => {
       alone({
         model: model(({ prompt }) => ({ text: /You are \w+\./.exec(JSON.stringify(prompt.content[0]))?.[0] ?? "" })),
         agents: [andy, bea],
-        bindings: [Bind.conversation("memory:beas", bea, { engage: "always" }), Bind.everywhere(andy)]
+        bindings: [Bind.conversation("memory:beas", bea, { engage: "always" }), Bind.everywhere(andy, { groups: true })]
       })
     )
   })

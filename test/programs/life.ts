@@ -7,6 +7,7 @@ import { SchedulerTools } from "effect-claw/layers/SchedulerTools"
 import { ShellTools } from "effect-claw/layers/ShellTools"
 import { SwarmTools } from "effect-claw/layers/SwarmTools"
 import * as Local from "effect-claw/programs/Local"
+import type { Files } from "effect-claw/services/Files"
 import { HomeZone } from "effect-claw/services/HomeZone"
 import { unwrapResult } from "effect-claw/services/PromptBorder"
 import type { Admitted } from "effect-claw/services/Gate"
@@ -30,7 +31,7 @@ export const andy = Agent.make("andy", {
 
 type Model = Layer.Layer<LanguageModel.LanguageModel | ModelScripted.ModelScripted>
 type Hands = Layer.Layer<Sandbox | SandboxMemory.SandboxMemory>
-type Needs = Agent.Services<typeof andy>
+type Needs = Agent.Services<typeof andy> | Files
 
 export interface Life {
   readonly model: Model
@@ -39,6 +40,7 @@ export interface Life {
   readonly agents?: ReadonlyArray<Agent.Agent<Needs>>
   readonly bindings?: ReadonlyArray<Bind.Binding>
   readonly admitted?: ReadonlyArray<Admitted>
+  readonly claw?: Pick<Claw.Options<ReadonlyArray<Agent.Any>>, "pairing" | "rates" | "fileLimit">
   readonly channel?: ChannelMemory.Options
   readonly turnsAtOnce?: number
   /** Default: a `Local` on the folder. */
@@ -60,14 +62,14 @@ export const life =
   <A, E, R>(body: Effect.Effect<A, E, R>): Effect.Effect<A, unknown, Exclude<R, Parts>> => {
     const { agents = [andy], channel, hands = SandboxMemory.layer(), model, turnsAtOnce } = options
     const {
-      bindings = agents.slice(0, 1).map((agent) => Bind.everywhere(agent)),
+      bindings = agents.slice(0, 1).map((agent) => Bind.everywhere(agent, { groups: true })),
       platform = Local.layer({
         directory,
         synchronous: "NORMAL",
         ...(turnsAtOnce === undefined ? {} : { turnsAtOnce })
       })
     } = options
-    const claw = Claw.layer({ agents, bindings, admitted: options.admitted ?? [] }).pipe(
+    const claw = Claw.layer({ ...options.claw, agents, bindings, admitted: options.admitted ?? [] }).pipe(
       Layer.provideMerge(ChannelMemory.layer(channel)),
       Layer.provideMerge(hands),
       Layer.provideMerge(model),

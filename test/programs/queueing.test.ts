@@ -29,7 +29,7 @@ const until = <A, E, R>(look: Effect.Effect<A, E, R>, is: (found: A) => boolean)
   Effect.filterOrElse(Effect.andThen(Effect.yieldNow, look), is, () => until(look, is))
 
 const modes = ["steer", "collect", "interrupt"] as const
-const busy = (whileBusy: Bind.WhileBusy) => ({ bindings: [Bind.everywhere(andy, { whileBusy })] })
+const busy = (whileBusy: Bind.WhileBusy) => ({ bindings: [Bind.everywhere(andy, { whileBusy, groups: true })] })
 
 const sent = ChannelMemory.ChannelMemory.use((channel) =>
   Effect.map(channel.sent, (all) => all.map(({ text }) => text))

@@ -33,7 +33,7 @@ import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
-import { database } from "../contracts/store.ts"
+import { database, files } from "../contracts/store.ts"
 
 const parameters = Schema.Struct({ id: Schema.Int })
 const toolkit = Toolkit.make(
@@ -72,7 +72,7 @@ const runtime = (agent: Andy, model: Model) =>
   Layer.unwrap(Effect.map(Agent.ready([agent]), AgentRuntime.layer)).pipe(
     Layer.provide(ToolGuard.layer),
     Layer.provide(Layer.succeed(Outbox, { flush: () => Effect.void, settled: Effect.void })),
-    Layer.provide(Channel.layer),
+    Layer.provide([Channel.layer, files]),
     Layer.provideMerge(model)
   )
 

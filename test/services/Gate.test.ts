@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Admissions from "effect-claw/services/Admissions"
 import * as Bind from "effect-claw/services/Bind"
 import type { Channel } from "effect-claw/services/Channel"
 import * as Gate from "effect-claw/services/Gate"
@@ -12,10 +13,12 @@ import {
   text as content
 } from "effect-claw/services/Message"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Struct from "effect/Struct"
 import { cases } from "../contracts/cases.ts"
+import { channelState } from "../contracts/store.ts"
 
 const andy = { name: AgentName.make("andy") }
 
@@ -41,11 +44,16 @@ const message = (text: string, more: Partial<InboundMessage> = {}): InboundMessa
 /** The verdict of a gate that admits `id-1`. */
 const judge = (
   one: InboundMessage,
-  bindings: ReadonlyArray<Bind.Binding> = [Bind.everywhere(andy)],
+  bindings: ReadonlyArray<Bind.Binding> = [Bind.everywhere(andy, { groups: true })],
   allow: ReadonlyArray<string> = ["id-1"]
 ) =>
-  Gate.Gate.useSync((gate) => gate.judge(one, channel)).pipe(
-    Effect.provide(Gate.layer({ bindings, admitted: allow.map((sender) => ({ channel: channel.name, sender })) })),
+  Gate.Gate.use((gate) => gate.judge(one, channel)).pipe(
+    Effect.provide(
+      Gate.layer({ bindings, admitted: allow.map((sender) => ({ channel: channel.name, sender })) }).pipe(
+        Layer.provide(Admissions.layer),
+        Layer.provide(channelState)
+      )
+    ),
     Effect.runSync
   )
 
@@ -70,7 +78,7 @@ describe("Gate", () => {
     )) {
       it(name, () => {
         const { allow, engage = "addressed", fromSelf, mentionsBot, sender = "id-1", senderName, text, trigger } = input
-        const binding = Bind.everywhere(andy, { engage, ...(trigger === null ? {} : { trigger }) })
+        const binding = Bind.everywhere(andy, { engage, groups: true, ...(trigger === null ? {} : { trigger }) })
         const verdict = judge(
           message(text, {
             sender: SenderId.make(sender),
@@ -91,7 +99,7 @@ describe("Gate", () => {
 
   it("what is said in a group, and not to the agent, is context for it; a stranger's word is not", () => {
     assert.deepStrictEqual(judge(message("hi")), { _tag: "Context", agent: andy.name })
-    assert.strictEqual(judge(message("hi", { sender: SenderId.make("x") }))._tag, "Ignore")
+    assert.strictEqual(judge(message("hi", { sender: SenderId.make("x") }))._tag, "Stranger")
   })
 
   it("a binding says what a message does while a turn runs", () =>
@@ -101,7 +109,7 @@ describe("Gate", () => {
     ))
 
   it("a direct chat with a stranger engages nobody", () =>
-    assert.strictEqual(judge(message("@andy hi", { direct: true, sender: SenderId.make("x") }))._tag, "Ignore"))
+    assert.strictEqual(judge(message("@andy hi", { direct: true, sender: SenderId.make("x") }))._tag, "Stranger"))
 
   it("a channel's owner needs no list", () =>
     assert.strictEqual(
@@ -110,7 +118,7 @@ describe("Gate", () => {
     ))
 
   it("who is admitted on one channel is a stranger on another", () =>
-    assert.strictEqual(judge(message("hi", { direct: true, channel: ChannelName.make("other") }))._tag, "Ignore"))
+    assert.strictEqual(judge(message("hi", { direct: true, channel: ChannelName.make("other") }))._tag, "Stranger"))
 
   it("a claw does not answer itself, not even as its owner", () =>
     assert.strictEqual(
@@ -137,14 +145,14 @@ describe("Gate", () => {
 
   it("chat commands are for the claw, in any chat", () => {
     for (const command of Struct.keys(Gate.commands)) {
-      const verdict = { _tag: "Command" as const, agent: andy.name, command }
+      const verdict = { _tag: "Command" as const, agent: andy.name, isOwner: false, command }
       assert.deepStrictEqual(judge(message(`/${command}`)), verdict)
       assert.deepStrictEqual(judge(message(` /${command}\n`, { direct: true })), verdict)
     }
   })
 
   it("a stranger's command is ignored", () =>
-    assert.strictEqual(judge(message("/stop", { direct: true, sender: SenderId.make("x") }))._tag, "Ignore"))
+    assert.strictEqual(judge(message("/stop", { direct: true, sender: SenderId.make("x") }))._tag, "Stranger"))
 
   it.for(["/unknown", "/stop it", "stop", "/", "//stop"])("%s is no command", (text) =>
     assert.strictEqual(judge(message(text, { direct: true }))._tag, "Engage")

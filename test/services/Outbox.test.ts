@@ -1,6 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as ChannelMemory from "effect-claw/layers/ChannelMemory"
-import * as FilesLocal from "effect-claw/layers/FilesLocal"
 import * as JournalSql from "effect-claw/layers/JournalSql"
 import * as Channel from "effect-claw/services/Channel"
 import { Journal, JournalError } from "effect-claw/services/Journal"
@@ -12,7 +11,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as TestClock from "effect/testing/TestClock"
-import { database, folder } from "../contracts/store.ts"
+import { database, files } from "../contracts/store.ts"
 
 const name = ChannelName.make("memory")
 const failure = (reason: Channel.ChannelError["reason"]) =>
@@ -22,7 +21,6 @@ const rateLimited = (retryAfter: Duration.Input) =>
   failure(new Channel.RateLimited({ retryAfter: Duration.fromInputUnsafe(retryAfter) }))
 
 const store = JournalSql.layer.pipe(Layer.provide(database))
-const files = Layer.unwrap(Effect.map(folder, (directory) => FilesLocal.layer({ directory })))
 
 /** A journal, a channel that behaves so, and the outbox between them. */
 const parts = (onSend?: ChannelMemory.Options["onSend"]) =>

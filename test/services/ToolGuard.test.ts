@@ -5,7 +5,7 @@ import * as Agent from "effect-claw/services/Agent"
 import { CurrentTurn } from "effect-claw/services/CurrentTurn"
 import { Journal, JournalError } from "effect-claw/services/Journal"
 import { StoreFailed } from "effect-claw/services/StoreFailed"
-import { ConversationId, Sender } from "effect-claw/services/Message"
+import { ConversationId, OutputId, Sender } from "effect-claw/services/Message"
 import { Rights } from "effect-claw/services/Rights"
 import * as ToolGuard from "effect-claw/services/ToolGuard"
 import { interruptedResult } from "effect-claw/services/Transcript"
@@ -103,7 +103,7 @@ interface Call {
   readonly textLimit?: number
 }
 
-/** Makes a call as the runtime does; an id is that of a question. */
+/** Makes a call as the runtime does; without a result, its output is a question. */
 const attempt = Effect.fnUntraced(function* (name: string, options: Call = {}) {
   const { interrupted = false, log, params = { text: "hi" }, rights = everything } = options
   const { approval, depth = 0, textLimit = Infinity } = options
@@ -115,12 +115,14 @@ const attempt = Effect.fnUntraced(function* (name: string, options: Call = {}) {
       interrupted,
       approval,
       textLimit,
+      output: OutputId.make("1.1.c1"),
       turn: {
         conversation,
         turn: TurnId.make(1),
         step: 1,
         agent: agent.agent.name,
         sender: Sender.make("memory:ada"),
+        message: undefined,
         rights,
         team: [],
         depth
@@ -131,7 +133,7 @@ const attempt = Effect.fnUntraced(function* (name: string, options: Call = {}) {
 
 /** Makes a call that nobody is asked about. */
 const call = (...of: Parameters<typeof attempt>) =>
-  Effect.map(attempt(...of), (came) => (typeof came === "string" ? assert.fail("a question") : came))
+  Effect.map(attempt(...of), ({ result }) => result ?? assert.fail("a question"))
 
 const journalled = Journal.use((journal) =>
   Effect.map(journal.entries(conversation, 0), (entries) => entries.map(({ event }) => event))
@@ -319,7 +321,7 @@ describe("ToolGuard", () => {
     Effect.gen(function* () {
       const log = makeLog()
       const question = yield* attempt("pay", { log })
-      assert.isString(question)
+      assert.isUndefined(question.result)
       assert.deepStrictEqual(log.ran, [])
       const { code, ...approval } = yield* asked
       assert.deepInclude(approval, { call: "c1", tool: "pay", sender: Sender.make("memory:ada"), answer: undefined })
@@ -364,7 +366,8 @@ describe("ToolGuard", () => {
   test("a function decides by the arguments; one that fails has a person decide", () =>
     Effect.gen(function* () {
       assert.strictEqual((yield* call("maybe", { params: { text: "cheap" } })).result, "did cheap")
-      for (const text of ["dear", "fault", "throw"]) assert.isString(yield* attempt("maybe", { params: { text } }))
+      for (const text of ["dear", "fault", "throw"])
+        assert.isUndefined((yield* attempt("maybe", { params: { text } })).result)
     }))
 
   test("a no stays one, whatever the function says by then", () =>

@@ -1,0 +1,191 @@
+/**
+ * Admissions: who may speak beside those that the code names, and in which groups an agent answers.
+ *
+ * The owner of a channel is the one that its layer names, or whoever claimed it with a code from the log. A stranger may be
+ * given a code, which the owner admits it with; the owner binds groups by a word in them. All of it is kept with the channel.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import * as Semaphore from "effect/Semaphore"
+import type { Channel } from "./Channel.ts"
+import { ChannelState, ChannelStateError } from "./ChannelState.ts"
+import { makeCode } from "./internal/Code.ts"
+import { type ChannelName, ChatId, type InboundMessage, SenderId } from "./Message.ts"
+import { StoreFailed } from "./StoreFailed.ts"
+
+/** Strangers that wait for the owner's word on one channel, at most: what they write costs nothing. */
+const pendingMost = 3
+/** How long a code is good for. */
+const codeLife = Duration.hours(1)
+/** Characters of a code. */
+const codeLength = 8
+
+/** A stranger with a code. `at`: when it was made, in epoch milliseconds. */
+const Pending = Schema.Struct({
+  code: Schema.String,
+  sender: SenderId,
+  chat: ChatId,
+  name: Schema.optionalKey(Schema.String),
+  at: Schema.Int
+})
+export type Pending = typeof Pending.Type
+
+const Known = Schema.Struct({
+  /** Who claimed the channel. */
+  owner: Schema.optionalKey(SenderId),
+  /** Where the owner last wrote alone with the claw. */
+  ownerChat: Schema.optionalKey(ChatId),
+  admitted: Schema.Array(SenderId),
+  /** Groups that are bound; `everyone`: their members need no admission. */
+  groups: Schema.Array(Schema.Struct({ chat: ChatId, everyone: Schema.Boolean })),
+  pending: Schema.Array(Pending)
+})
+/** What is known of a channel's people. */
+export type Known = typeof Known.Type
+
+const nobody: Known = { admitted: [], groups: [], pending: [] }
+const Written = Schema.fromJsonString(Known)
+const key = "admissions"
+
+/** Who is admitted, beyond what the code says. */
+export class Admissions extends Context.Service<
+  Admissions,
+  {
+    readonly of: (channel: ChannelName) => Effect.Effect<Known, ChannelStateError>
+    /** Whether a sender owns the channel. */
+    readonly isOwner: (channel: Channel, sender: SenderId) => Effect.Effect<boolean, ChannelStateError>
+    /** A code for a stranger, an hour long the same; none while three others have one. */
+    readonly request: (
+      message: InboundMessage
+    ) => Effect.Effect<{ readonly code: string; readonly isNew: boolean } | undefined, ChannelStateError>
+    /** Admits whoever has this code; `undefined`: nobody has. */
+    readonly admit: (channel: ChannelName, code: string) => Effect.Effect<Pending | undefined, ChannelStateError>
+    /** A code that makes whoever sends it the owner of a channel without one, within the hour and as long as this runs. */
+    readonly offer: (channel: Channel) => Effect.Effect<string | undefined, ChannelStateError>
+    /** Makes a sender the owner if the code is right. */
+    readonly claim: (message: InboundMessage, code: string) => Effect.Effect<boolean, ChannelStateError>
+    /** The owner wrote in a chat of its own. */
+    readonly met: (message: InboundMessage) => Effect.Effect<void, ChannelStateError>
+    /** Binds a group, or unbinds it. */
+    readonly bind: (
+      channel: ChannelName,
+      chat: ChatId,
+      whom: "admitted" | "everyone" | "nobody"
+    ) => Effect.Effect<void, ChannelStateError>
+  }
+>()("effect-claw/services/Admissions") {}
+
+/**
+ * Admissions, kept in `ChannelState`.
+ *
+ * Provides `Admissions`, requires `ChannelState`. On release codes for owners are void.
+ */
+export const layer: Layer.Layer<Admissions, never, ChannelState> = Layer.effect(
+  Admissions,
+  Effect.gen(function* () {
+    const state = yield* ChannelState
+    const known = new Map<ChannelName, Known>()
+    const offered = new Map<ChannelName, { readonly code: string; readonly at: number }>()
+    const oneByOne = yield* Semaphore.make(1)
+    const isCurrent = ({ at }: { readonly at: number }, now: number) => now - at < Duration.toMillis(codeLife)
+    const unreadable = (cause: Schema.SchemaError) =>
+      new ChannelStateError({
+        reason: new StoreFailed({
+          detail: `what is known of a channel's people cannot be read: ${cause.message}`,
+          cause
+        })
+      })
+
+    const of = Effect.fnUntraced(function* (channel: ChannelName) {
+      const cached = known.get(channel)
+      if (cached !== undefined) return cached
+      const written = (yield* state.get(channel, [key])).get(key)
+      const read =
+        written === undefined ? nobody : yield* Effect.mapError(Schema.decodeEffect(Written)(written), unreadable)
+      known.set(channel, read)
+      return read
+    })
+
+    /** Changes what is known, and returns what `change` says of it. */
+    const change = <A>(channel: ChannelName, how: (before: Known) => readonly [A, Known]) =>
+      Effect.gen(function* () {
+        const before = yield* of(channel)
+        const [result, after] = how(before)
+        if (after === before) return result
+        const written = yield* Effect.mapError(Schema.encodeEffect(Written)(after), unreadable)
+        yield* state.set(channel, new Map([[key, written]]))
+        known.set(channel, after)
+        return result
+      }).pipe(oneByOne.withPermits(1), Effect.uninterruptible)
+
+    const ownerOf = (channel: Channel) => Effect.map(of(channel.name), ({ owner }) => channel.owner ?? owner)
+
+    return Admissions.of({
+      of,
+      isOwner: (channel, sender) => Effect.map(ownerOf(channel), (owner) => owner === sender),
+
+      request: Effect.fn("Admissions.request")(function* ({ channel, chat, sender, senderName }) {
+        const at = yield* Clock.currentTimeMillis
+        const code = yield* makeCode(codeLength)
+        return yield* change(channel, (before) => {
+          const pending = before.pending.filter((one) => isCurrent(one, at))
+          const own = pending.find((one) => one.sender === sender)
+          if (own !== undefined) return [{ code: own.code, isNew: false }, before]
+          if (pending.length >= pendingMost) return [undefined, before]
+          const name = senderName === undefined ? {} : { name: senderName.slice(0, 100) }
+          return [
+            { code, isNew: true },
+            { ...before, pending: [...pending, { code, sender, chat, at, ...name }] }
+          ]
+        })
+      }),
+
+      admit: Effect.fn("Admissions.admit")(function* (channel, code) {
+        const now = yield* Clock.currentTimeMillis
+        return yield* change(channel, (before) => {
+          const found = before.pending.find((one) => one.code === code && isCurrent(one, now))
+          if (found === undefined) return [undefined, before]
+          const pending = before.pending.filter((one) => one !== found)
+          return [found, { ...before, pending, admitted: [...before.admitted, found.sender] }]
+        })
+      }),
+
+      offer: Effect.fn("Admissions.offer")(function* (channel) {
+        if ((yield* ownerOf(channel)) !== undefined) return undefined
+        const code = yield* makeCode(codeLength)
+        offered.set(channel.name, { code, at: yield* Clock.currentTimeMillis })
+        return code
+      }),
+
+      claim: Effect.fn("Admissions.claim")(function* ({ channel, chat, direct, sender }, code) {
+        const one = offered.get(channel)
+        const now = yield* Clock.currentTimeMillis
+        if (!direct || one === undefined || one.code !== code || !isCurrent(one, now)) return false
+        offered.delete(channel)
+        return yield* change(channel, (before) =>
+          before.owner === undefined ? [true, { ...before, owner: sender, ownerChat: chat }] : [false, before]
+        )
+      }),
+
+      met: ({ channel, chat, direct }) =>
+        direct
+          ? change(channel, (before) => [
+              undefined,
+              before.ownerChat === chat ? before : { ...before, ownerChat: chat }
+            ])
+          : Effect.void,
+
+      bind: Effect.fn("Admissions.bind")((channel, chat, whom) =>
+        change(channel, (before) => {
+          const others = before.groups.filter((group) => group.chat !== chat)
+          const groups = whom === "nobody" ? others : [...others, { chat, everyone: whom === "everyone" }]
+          return [undefined, { ...before, groups }]
+        })
+      )
+    })
+  })
+)
