@@ -5,7 +5,7 @@ import * as SandboxVirtual from "effect-claw/layers/SandboxVirtual"
 import { MemoryTools } from "effect-claw/layers/MemoryTools"
 import { ShellTools } from "effect-claw/layers/ShellTools"
 import * as Local from "effect-claw/programs/Local"
-import { Channels } from "effect-claw/services/Channel"
+import { ChannelError, Channels, Refused } from "effect-claw/services/Channel"
 import { ChannelName, ChatId, MessageId, SenderId, text as content } from "effect-claw/services/Message"
 import { ModelInfo } from "effect-claw/services/ModelInfo"
 import { ChannelMemory, ModelScripted, SandboxMemory } from "effect-claw/testing"
@@ -155,6 +155,27 @@ describe("Claw", () => {
       assert.sameMembers(typing, ["typing", "hello", "done"])
     }).pipe(alone({ model: model(() => Effect.as(Deferred.await(finish), { text: "hello" })) }))
   })
+
+  it.effect("a channel that fails for good is told to the owner, once, on another", () =>
+    Effect.gen(function* () {
+      yield* ask("hi")
+      const name = ChannelName.make("broken")
+      const failure = new ChannelError({ channel: name, reason: new Refused({ detail: "logged out; log in again" }) })
+      yield* Channels.use((channels) =>
+        channels.register({
+          name,
+          capabilities: { textLimit: undefined, deduplicates: false },
+          inbound: Stream.fail(failure),
+          send: () => failure
+        })
+      )
+      assert.strictEqual(
+        (yield* replies(2))[1],
+        "I receive no more messages on channel broken: logged out; log in again"
+      )
+      assert.strictEqual(yield* ask("still there?"), "re: still there?")
+    }).pipe(alone({ model: echo }))
+  )
 
   it.effect("an agent may have a model of its own", () => {
     const bea = Agent.make("bea", { instructions: "", model: model(() => ({ text: "from Bea's model" })) })
