@@ -43,6 +43,18 @@ const React = Tool.make("react", {
   parameters: Schema.Struct({ emoji: Schema.NonEmptyString.check(Schema.isMaxLength(16)) })
 }).annotate(Tool.Idempotent, true)
 
+const Ask = Tool.make("ask", {
+  ...shared,
+  description: "Ask a question with answers to choose from. Then end your turn: the answer comes as a message.",
+  parameters: Schema.Struct({
+    question: Schema.NonEmptyString.check(Schema.isMaxLength(1000)),
+    answers: Schema.Array(Schema.NonEmptyString.check(Schema.isMaxLength(30))).check(
+      Schema.isMinLength(2),
+      Schema.isMaxLength(8)
+    )
+  })
+}).annotate(Tool.Idempotent, true)
+
 const chat = Effect.gen(function* () {
   const turn = yield* CurrentTurn
   if (turn.depth > 0) return yield* new ChatError({ detail: "You talk to no chat. Say it in your report." })
@@ -52,9 +64,9 @@ const chat = Effect.gen(function* () {
 /** What a file is called where it arrives. */
 const nameOf = (path: string): string => path.split("/").at(-1) ?? path
 
-/** `send_file`, `react`. Requires a `Sandbox` and `Files`. */
+/** `send_file`, `react`, `ask`. Requires a `Sandbox` and `Files`. */
 export const ChatTools = withHandlers(
-  Toolkit.make(SendFile, React),
+  Toolkit.make(SendFile, React, Ask),
   Effect.gen(function* () {
     const sandboxes = yield* Sandboxes
     const files = yield* Files
@@ -78,6 +90,11 @@ export const ChatTools = withHandlers(
         if (message === undefined) return yield* new ChatError({ detail: "There is no message to react to." })
         yield* send(emoji, { reactTo: message })
         return "done"
+      }),
+      ask: Effect.fnUntraced(function* ({ answers, question }) {
+        const { send } = yield* chat
+        yield* send(question, { choices: answers.map((label: string) => ({ label, says: label })) })
+        return "asked"
       })
     }
   })

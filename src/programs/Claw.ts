@@ -191,11 +191,11 @@ const make = Effect.fnUntraced(function* <Agents extends ReadonlyArray<Agent.Any
       return yield* say(conversation, output, "You are my owner now. /help lists what I understand.")
     }
     const asked = yield* admissions.request(message)
-    if (asked === undefined) return
+    if (asked?.isNew !== true) return
     if (pairing.tellStranger === true) {
       yield* say(conversation, output, `I do not know you. My owner can let you in within an hour: /pair ${asked.code}`)
     }
-    if (pairing.tellOwner === false || !asked.isNew) return
+    if (pairing.tellOwner === false) return
     const name = senderName === undefined ? "" : `, who goes by ${JSON.stringify(senderName.slice(0, 100))},`
     const text = `${who}${name} wrote to me, and I said nothing. To let them in, answer within an hour: /pair ${asked.code}`
     yield* tellOwner(OutputId.make(`${output} owner`), text, channel)

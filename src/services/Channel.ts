@@ -51,6 +51,8 @@ export interface ChannelCapabilities {
   readonly fileLimit?: number
   /** It can set a mark on a message. Default: no. */
   readonly reactions?: boolean
+  /** It shows `choices` as buttons. Default: no. */
+  readonly choices?: boolean
 }
 
 /** A file that came with a message. */

@@ -109,8 +109,8 @@ export const Extra = Schema.Struct({
   reactTo: Schema.optionalKey(MessageId),
   /** A file in `Files`, whose caption the text is. */
   file: Schema.optionalKey(Schema.Struct({ id: FileId, name: Schema.String, mediaType: Schema.String })),
-  /** Answers to choose from, each with the command that choosing it sends. Where the platform has no buttons, the text says them. */
-  choices: Schema.optionalKey(Schema.Array(Schema.Struct({ label: Schema.String, command: Schema.String })))
+  /** Answers to choose from, each with what choosing it says. Where the platform has no buttons, the text lists them. */
+  choices: Schema.optionalKey(Schema.Array(Schema.Struct({ label: Schema.String, says: Schema.String })))
 })
 export type Extra = typeof Extra.Type
 

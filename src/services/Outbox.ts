@@ -45,6 +45,11 @@ const partOf = Effect.fnUntraced(function* (
   const refused = (detail: string) => new ChannelError({ channel: name, reason: new Refused({ detail }) })
   const { file, ...rest } = extra
   if (rest.reactTo !== undefined && capabilities.reactions !== true) return yield* refused("it has no reactions")
+  if (file === undefined && rest.choices !== undefined && capabilities.choices !== true) {
+    // The claw's own questions say in words how they are answered.
+    const listed = rest.choices.filter(({ says }) => !says.startsWith("/")).map(({ label }) => `\n- ${label}`)
+    return { ...rest, id, text: text + listed.join("") }
+  }
   if (file === undefined) return { ...rest, id, text }
   const { fileLimit } = capabilities
   if (fileLimit === undefined) return yield* refused("it carries no files")

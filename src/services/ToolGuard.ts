@@ -100,8 +100,8 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
       const by = sender === undefined ? {} : { sender }
       const asked = { _tag: "ApprovalAsked" as const, call: call.id, tool: call.name, digest, code, ...by }
       const choices = [
-        { label: "Approve", command: `/approve ${code}` },
-        { label: "Deny", command: `/deny ${code}` }
+        { label: "Approve", says: `/approve ${code}` },
+        { label: "Deny", says: `/deny ${code}` }
       ]
       yield* journal.record({ conversation, events: [asked], outputs: [{ id: output, text, extra: { choices } }] })
       return output

@@ -223,6 +223,22 @@ describe("a file that an agent sends", () => {
   )
 
   test(
+    "a question has answers to choose from, which a chat without buttons lists",
+    () =>
+      Effect.gen(function* () {
+        yield* say("go")
+        yield* replies(2)
+        const [first] = yield* ChannelMemory.ChannelMemory.use(({ sent }) => sent)
+        assert.strictEqual(first?.text, "Tea?\n- Yes\n- No")
+        assert.deepStrictEqual(first?.choices, [
+          { label: "Yes", says: "Yes" },
+          { label: "No", says: "No" }
+        ])
+      }),
+    { agents: [agent], hands, model: calls({ name: "ask", params: { question: "Tea?", answers: ["Yes", "No"] } }) }
+  )
+
+  test(
     "an emoji is set on what it answers",
     () =>
       Effect.gen(function* () {
