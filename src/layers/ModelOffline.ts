@@ -19,7 +19,7 @@ export const help = `I am a rule-following stand-in, not a language model. I und
   list files                 search for WORD                 remember that I like tea
   what do you know about tea remind me in ten seconds to stretch
   remind me every weekday at eight to stand up               list tasks, cancel ID
-  ask researcher and coder: list files
+  ask researcher and coder: list files                       send notes.txt, react 👍
 Set ANTHROPIC_API_KEY to talk to Claude instead.`
 
 const numbers = "zero one two three four five six seven eight nine ten eleven twelve".split(" ")
@@ -78,6 +78,8 @@ const rules: ReadonlyArray<Rule> = [
     /^remind me every\s+(?:(\w+)\s+)?(second|minute|hour|day)s?(?:\s+(?:to|that|of))?\s+(.+)$/is,
     (amount = "one", unit = "", task) => schedule(task, { every_seconds: seconds(amount, unit) })
   ],
+  [/^send\s+(\S+)$/i, (path) => ({ name: "send_file", params: { path } })],
+  [/^react\s+(\S+)$/i, (emoji) => ({ name: "react", params: { emoji } })],
   [/^list (?:tasks|reminders)$/i, () => ({ name: "list_tasks", params: {} })],
   [
     /^(pause|resume|cancel)\s+(?:task\s+|reminder\s+)?(\w+)$/i,
@@ -94,9 +96,12 @@ const rules: ReadonlyArray<Rule> = [
   ]
 ]
 
+/** A trigger, and what a channel says beside a person's own words. */
+const aside = /^@\S+\s+|^\[in answer to: .*\]\n|\n?^\[(?:file: |a file could not).*\]$/gm
+
 const understand = (text: string): ReplyCall | undefined => {
   for (const [pattern, make] of rules) {
-    const match = pattern.exec(text.trim())
+    const match = pattern.exec(text.replace(aside, "").trim())
     const call = match === null ? undefined : make(...match.slice(1))
     if (call !== undefined) return call
   }
@@ -119,6 +124,8 @@ const answerTo = (kind: string, text: string): Reply => {
   const call = understand(text)
   if (call !== undefined) return { calls: [call] }
   if (kind === "task") return { text: `Reminder: ${text}` }
+  const [, file] = /^\[file: (.*?), /m.exec(text) ?? []
+  if (file !== undefined) return { text: `I have ${file} now. Try: read ${file}` }
   if (/^(hi|hello|hey)\b/i.test(text)) return { text: `Hello! ${help}` }
   return { text: help }
 }
