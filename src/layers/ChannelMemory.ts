@@ -10,7 +10,7 @@ import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
-import { type ChannelError, Channels, type InboundDelivery } from "../services/Channel.ts"
+import { type Attachment, type ChannelError, Channels, type InboundDelivery } from "../services/Channel.ts"
 import {
   ChannelName,
   ChatId,
@@ -30,6 +30,7 @@ export interface Said extends Partial<
   readonly chat?: string
   readonly sender?: string
   readonly id?: string
+  readonly attachments?: ReadonlyArray<Attachment>
 }
 
 /** Something that was sent. */
@@ -47,6 +48,8 @@ export class ChannelMemory extends Context.Service<
     readonly sent: Effect.Effect<ReadonlyArray<Sent>>
     /** Waits until this many parts were sent, and returns all. */
     readonly awaitSent: (count: number) => Effect.Effect<ReadonlyArray<Sent>>
+    /** The chats that see that the agent is at work. */
+    readonly typing: ReadonlySet<ChatId>
     /** Every event of every turn so far. */
     readonly events: ReadonlyArray<{ readonly chat: ChatId; readonly event: TurnEvent }>
     /** Closes the channel: there will be no more messages. */
@@ -78,6 +81,7 @@ export const layer = (options: Options = {}): Layer.Layer<ChannelMemory, Channel
       const owner = SenderId.make(options.owner ?? "owner")
       const inbound = yield* Queue.unbounded<InboundDelivery, Cause.Done>()
       const sent = yield* SubscriptionRef.make<ReadonlyArray<Sent>>([])
+      const typing = new Set<ChatId>()
       const events: Array<{ readonly chat: ChatId; readonly event: TurnEvent }> = []
       // Ids differ between channels, or a claw that starts again would take a new message for one it has.
       const made = (yield* Random.nextInt).toString(36)
@@ -86,7 +90,7 @@ export const layer = (options: Options = {}): Layer.Layer<ChannelMemory, Channel
       yield* channels.register({
         name,
         owner,
-        capabilities: { textLimit: undefined, deduplicates: false },
+        capabilities: { textLimit: undefined, deduplicates: false, fileLimit: Infinity, reactions: true },
         inbound: Stream.fromQueue(inbound),
         send: (chat, part) => {
           const message = { ...part, chat }
@@ -95,13 +99,18 @@ export const layer = (options: Options = {}): Layer.Layer<ChannelMemory, Channel
             SubscriptionRef.update(sent, (all) => [...all, message])
           )
         },
+        typing: (chat) =>
+          Effect.acquireRelease(
+            Effect.sync(() => void typing.add(chat)),
+            () => Effect.sync(() => typing.delete(chat))
+          ),
         follow: (chat, event) => Effect.sync(() => void events.push({ chat, event }))
       })
 
       return ChannelMemory.of({
         say: Effect.fn("ChannelMemory.say")(function* (message) {
           const said = typeof message === "string" ? { text: message } : message
-          const { chat = "chat", id = `${made}.${++messages}`, sender = owner, text, ...rest } = said
+          const { chat = "chat", id = `${made}.${++messages}`, sender = owner, text, attachments, ...rest } = said
           const acknowledged = yield* Queue.make<void>()
           yield* Queue.offer(inbound, {
             message: {
@@ -114,6 +123,7 @@ export const layer = (options: Options = {}): Layer.Layer<ChannelMemory, Channel
               at: yield* Clock.currentTimeMillis,
               ...rest
             },
+            ...(attachments === undefined ? {} : { attachments }),
             ack: Effect.asVoid(Queue.offer(acknowledged, undefined))
           })
           yield* Queue.take(acknowledged)
@@ -126,6 +136,7 @@ export const layer = (options: Options = {}): Layer.Layer<ChannelMemory, Channel
             Effect.flatMap(Effect.fromOption),
             Effect.orElseSucceed(() => [])
           ),
+        typing,
         events,
         close: Effect.asVoid(Queue.end(inbound))
       })
