@@ -89,13 +89,6 @@ export const channelContract = (makePeer: Effect.Effect<Peer, never, Scope.Scope
   const until = (what: Effect.Effect<boolean>) =>
     Effect.asVoid(Effect.repeat(Effect.andThen(Effect.sleep("5 millis"), what), { until: (is) => is }))
 
-  /** The chat that a person's message comes from. */
-  const chatOf = Effect.fnUntraced(function* (peer: Peer, heard: Queue.Dequeue<InboundMessage>) {
-    yield* peer.say("hi")
-    const { chat } = yield* Queue.take(heard)
-    return chat
-  })
-
   const channelOf = (peer: Peer) => Channel.Channels.use((channels) => channels.get(peer.name))
 
   /** Sends as the outbox does: again, while it may succeed. Returns how often it failed. */
@@ -112,6 +105,14 @@ export const channelContract = (makePeer: Effect.Effect<Peer, never, Scope.Scope
   /** Waits until the person has read this. */
   const hasRead = (peer: Peer, text: string) =>
     Effect.repeat(Effect.andThen(Effect.sleep("5 millis"), peer.read), { until: (all) => all.includes(text) })
+
+  /** The chat that a person's message comes from, when it has been answered. */
+  const chatOf = Effect.fnUntraced(function* (peer: Peer, heard: Queue.Dequeue<InboundMessage>) {
+    yield* peer.say("hi")
+    const { chat } = yield* Queue.take(heard)
+    yield* hasRead(peer, "re: hi")
+    return chat
+  })
 
   test("it is in the hub under its name", (peer) =>
     Effect.gen(function* () {
