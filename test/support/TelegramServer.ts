@@ -90,6 +90,8 @@ interface Room {
   /** The bot may not write here. */
   closed: string | undefined
   migratedTo: number | undefined
+  /** Until when it shows that the bot is typing, in epoch milliseconds. */
+  typingUntil: number
 }
 
 export class TelegramServer extends Context.Service<
@@ -118,6 +120,8 @@ export class TelegramServer extends Context.Service<
     readonly migrate: (chat: number) => number
     /** What a chat shows, oldest first. */
     readonly shown: (chat: number) => ReadonlyArray<Shown>
+    /** Whether a chat shows that the bot is typing: for five seconds, or until it writes. */
+    readonly isTyping: (chat: number) => boolean
     /** What the bot's messages in a chat say, as one text. */
     readonly read: (chat: number) => string
     /** The next calls of a method are answered so. */
@@ -177,7 +181,7 @@ const make = () => {
     return room
   }
   const open = (chat: Chat): Room => {
-    const room: Room = { chat, shown: [], lastId: 0, closed: undefined, migratedTo: undefined }
+    const room: Room = { chat, shown: [], lastId: 0, closed: undefined, migratedTo: undefined, typingUntil: 0 }
     rooms.set(chat.id, room)
     return room
   }
@@ -348,6 +352,7 @@ const make = () => {
     }
     const thread = parameters["message_thread_id"]
     if (thread !== undefined && !("is_forum" in room.chat)) throw bad("message thread not found")
+    room.typingUntil = 0
     const shown = add(room, {
       from: bot,
       text,
@@ -447,7 +452,7 @@ const make = () => {
       return true
     },
     sendchataction: (parameters) => {
-      target(parameters)
+      target(parameters).typingUntil = Date.now() + 5000
       return true
     },
     answercallbackquery: () => true,
@@ -656,6 +661,7 @@ const make = () => {
       return next.chat.id
     },
     shown: (chat: number) => roomOf(chat).shown,
+    isTyping: (chat: number) => roomOf(chat).typingUntil > Date.now(),
     read: (chat: number) =>
       roomOf(chat)
         .shown.filter(({ from }) => from.id === bot.id)
