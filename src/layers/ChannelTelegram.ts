@@ -19,8 +19,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { InputFile } from "grammy"
-import type { ReactionTypeEmoji, Update } from "grammy/types"
+import type { Update } from "grammy/types"
 import {
   type Channel,
   ChannelError,
@@ -31,10 +30,10 @@ import {
 } from "../services/Channel.ts"
 import { ChannelState, type ChannelStateError } from "../services/ChannelState.ts"
 import * as Gate from "../services/Gate.ts"
-import { ChannelName, ChatId, MessageId, type OutboundPart, SenderId } from "../services/Message.ts"
+import { ChannelName, ChatId, MessageId, SenderId } from "../services/Message.ts"
 import * as Telegram from "./internal/telegramApi.ts"
 import * as Live from "./internal/telegramLive.ts"
-import { toMarkdownV2 } from "./internal/telegramMarkdown.ts"
+import * as Sending from "./internal/telegramSending.ts"
 import * as Updates from "./internal/telegramUpdates.ts"
 import * as Webhook from "./internal/telegramWebhook.ts"
 
@@ -53,14 +52,6 @@ export interface Options {
 }
 export type { Webhook } from "./internal/telegramWebhook.ts"
 
-/** UTF-16 code units of a message, and of what stands below a file, when they are formatted. */
-const textLimit = 4096
-const captionLimit = 1024
-/** Bytes that a bot can send. https://core.telegram.org/bots/api#sending-files */
-const fileLimit = 50 * 1024 * 1024
-const photoLimit = 10 * 1024 * 1024
-/** Bytes of what a button says. */
-const commandLimit = 64
 /** Seconds that Telegram holds a question which it has no answer to. */
 const pollSeconds = 30
 
@@ -72,18 +63,9 @@ const patience = Schedule.min([Schedule.exponential("1 second"), Schedule.spaced
   Schedule.while(({ input }) => input.reason._tag !== "Misconfigured")
 )
 
-/** Telegram's number of a message: what an edit of it, a mark on it or the press of its button has added is left out. */
-const numberOf = (id: MessageId): number | undefined => {
-  const found = /^(?:-\d+\/)?(\d+)/.exec(id)?.[1]
-  return found === undefined ? undefined : Number(found)
-}
-
 /** The key under which the groups that have become supergroups are kept: from the old id to the new. */
 const migrations = "migrations"
 const Migrations = Schema.fromJsonString(Schema.Array(Schema.Tuple([Schema.Int, Schema.Int])))
-
-/** Telegram has a list of what it takes as a mark, and refuses the rest. */
-const isMark = (text: string): text is ReactionTypeEmoji["emoji"] => /^\p{Extended_Pictographic}/u.test(text)
 
 const make = Effect.fnUntraced(function* (options: Options) {
   const channels = yield* Channels
@@ -274,128 +256,11 @@ const make = Effect.fnUntraced(function* (options: Options) {
 
   const live = yield* Live.make({ name, call, inChat, state })
 
-  /** Formatted, or as it was written where Telegram does not take the format. */
-  const formatted = <A>(
-    text: string,
-    limit: number,
-    act: (written: { readonly text: string; readonly parse_mode?: "MarkdownV2" }) => Effect.Effect<A, Telegram.Failure>
-  ): Effect.Effect<A, Telegram.Failure> => {
-    const { length, source } = toMarkdownV2(text)
-    const plain = act({ text })
-    if (source === "" || length > limit) return plain
-    return act({ text: source, parse_mode: "MarkdownV2" }).pipe(
-      Effect.catchIf(
-        (failure) => failure.says(/can't parse|is too long|is empty/),
-        () => plain
-      )
-    )
-  }
-
-  const buttons = ({ choices = [] }: OutboundPart) =>
-    choices.length === 0 || choices.some(({ command }) => Buffer.byteLength(command) > commandLimit)
-      ? {}
-      : {
-          reply_markup: {
-            inline_keyboard: [choices.map(({ command, label }) => ({ text: label, callback_data: command }))]
-          }
-        }
-
-  const answering = ({ replyTo }: OutboundPart) => {
-    const number = replyTo === undefined ? undefined : numberOf(replyTo)
-    return number === undefined ? {} : { reply_parameters: { message_id: number, allow_sending_without_reply: true } }
-  }
-
-  // Telegram would fetch what a link leads to, and so tell its owner what the agent has written into it.
-  const withoutPreview = { link_preview_options: { is_disabled: true } }
-
-  const say = (to: ChatId, part: OutboundPart) =>
-    formatted(part.text, textLimit, (written) =>
-      inChat(to, (place) =>
-        call((api, signal) =>
-          api.sendMessage({ ...place, ...written, ...withoutPreview, ...answering(part), ...buttons(part) }, signal)
-        )
-      )
-    )
-
-  const sendFile = Effect.fnUntraced(function* (
-    to: ChatId,
-    part: OutboundPart,
-    file: NonNullable<OutboundPart["file"]>
-  ) {
-    // A header's line has no room for these.
-    const fileName = file.name.replace(/[\r\n";]/g, "_")
-    const upload = () => new InputFile(file.content, fileName)
-    const send = (written: { readonly text: string; readonly parse_mode?: "MarkdownV2" }) =>
-      inChat(to, (place) => {
-        const { text, ...mode } = written
-        const common = {
-          ...place,
-          ...answering(part),
-          ...buttons(part),
-          ...mode,
-          ...(text === "" ? {} : { caption: text })
-        }
-        const asDocument = call(
-          (api, signal) => api.sendDocument({ ...common, document: upload() }, signal),
-          "5 minutes"
-        )
-        const isPhoto = /^image\/(?:jpeg|png|webp)$/.test(file.mediaType) && file.content.length <= photoLimit
-        return isPhoto
-          ? call((api, signal) => api.sendPhoto({ ...common, photo: upload() }, signal), "5 minutes").pipe(
-              // Not every image is a photo: it may be too long, or broken.
-              Effect.catchIf(
-                (failure) => failure.says(/PHOTO|IMAGE/),
-                () => asDocument
-              )
-            )
-          : asDocument
-      })
-    if (toMarkdownV2(part.text).length <= captionLimit) return yield* formatted(part.text, captionLimit, send)
-    yield* send({ text: "" })
-    return yield* say(to, { id: part.id, text: part.text })
-  })
-
-  const react = Effect.fnUntraced(function* (to: ChatId, message: MessageId, text: string) {
-    // Telegram has its hearts without the sign that says that they are an emoji.
-    const emoji = text.trim().replaceAll("\uFE0F", "")
-    const number = numberOf(message)
-    if (number === undefined || !isMark(emoji)) {
-      return yield* new Telegram.Failure({ code: 400, description: "this is no emoji, or no message to set it on" })
-    }
-    return yield* inChat(to, ({ chat_id }) =>
-      call((api, signal) =>
-        api.setMessageReaction({ chat_id, message_id: number, reaction: [{ type: "emoji", emoji }] }, signal)
-      )
-    )
-  })
-
-  const send = Effect.fnUntraced(function* (to: ChatId, part: OutboundPart) {
-    if (part.reactTo !== undefined) return yield* react(to, part.reactTo, part.text)
-    const shown = yield* live.take(to, part.id)
-    if (part.file !== undefined) return yield* sendFile(to, part, part.file)
-    if (shown === undefined) return yield* say(to, part)
-    yield* formatted(part.text, textLimit, (written) =>
-      inChat(to, ({ chat_id }) =>
-        call((api, signal) =>
-          api.editMessageText({ chat_id, message_id: shown, ...written, ...withoutPreview, ...buttons(part) }, signal)
-        )
-      )
-    ).pipe(
-      Effect.catchIf(
-        (failure) => failure.says(/not modified/),
-        () => Effect.void
-      ),
-      Effect.catchIf(
-        (failure) => failure.says(/message to edit not found|can't be edited/),
-        () => say(to, part)
-      )
-    )
-    yield* live.settle(to, part.id, shown)
-  })
+  const send = Sending.make({ call, inChat, live })
 
   const channel: Channel = {
     name,
-    capabilities: { textLimit, deduplicates: false, fileLimit, reactions: true },
+    capabilities: { textLimit: Sending.textLimit, deduplicates: false, fileLimit: Sending.fileLimit, reactions: true },
     ...(options.owner === undefined ? {} : { owner: SenderId.make(options.owner) }),
     inbound,
     send: (to, part) =>

@@ -1,12 +1,17 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, layer } from "@effect/vitest"
 import * as ChannelStateSql from "effect-claw/layers/ChannelStateSql"
 import * as ChannelTelegram from "effect-claw/layers/ChannelTelegram"
 import * as Channel from "effect-claw/services/Channel"
-import { ChannelName } from "effect-claw/services/Message"
+import { ChannelName, ChatId, type OutboundPart, OutputId, textOf } from "effect-claw/services/Message"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import { channelContract } from "../contracts/ChannelContract.ts"
 import { database } from "../contracts/store.ts"
 import * as TelegramServer from "../support/TelegramServer.ts"
@@ -64,8 +69,440 @@ describe("ChannelTelegram", () => {
       }
     })
   )
-})
 
-void assert
-void it
-void Channel
+  /** Hears what comes, acknowledges it, and forgets it when the scope ends. */
+  const listen = Effect.fnUntraced(function* (options: { readonly ack?: boolean } = {}) {
+    const channels = yield* Channel.Channels
+    const heard = yield* Queue.unbounded<Channel.InboundDelivery>()
+    const listening = yield* Stream.runForEach(channels.inbound, (delivery) =>
+      Effect.andThen(options.ack === false ? Effect.void : delivery.ack, Queue.offer(heard, delivery))
+    ).pipe(Effect.forkScoped)
+    return { heard, next: Effect.map(Queue.take(heard), ({ message }) => message), listening }
+  })
+
+  const theChannel = Channel.Channels.use((channels) => channels.get(name))
+  const hub = <E>(layer: Layer.Layer<never, E, Channel.Channels>) => Layer.provideMerge(layer, Channel.layer)
+  const part = (text: string, more: Partial<OutboundPart> = {}): OutboundPart => ({
+    id: OutputId.make(`1.${text.length}`),
+    text,
+    ...more
+  })
+  const alone = Layer.unwrap(
+    Effect.map(world, ({ server, telegram }) =>
+      Layer.merge(hub(telegram()), Layer.succeed(TelegramServer.TelegramServer, server))
+    )
+  )
+  type World = Effect.Success<typeof world>
+
+  const test = (
+    title: string,
+    body: (world: World) => Effect.Effect<unknown, unknown, Channel.Channels | Scope.Scope>,
+    options?: Partial<ChannelTelegram.Options>
+  ) => it.live(title, () => Effect.flatMap(world, (made) => Effect.provide(body(made), hub(made.telegram(options)))))
+
+  describe("formatting", () => {
+    test("a model's Markdown is shown as it is meant", ({ ada, server }) =>
+      Effect.gen(function* () {
+        const { send } = yield* theChannel
+        const looks = (markdown: string) =>
+          Effect.gen(function* () {
+            yield* send(ChatId.make(`${ada.id}`), part(markdown))
+            const { entities, text } = server.shown(ada.id).at(-1) ?? assert.fail()
+            const shown = entities.map(({ length, offset, type, url }) => {
+              const entity = `${type} ${text.slice(offset, offset + length)}`
+              return url === undefined ? entity : `${entity} ${url}`
+            })
+            return [text, ...shown]
+          })
+        assert.deepStrictEqual(yield* looks("# Plan (1.0)\n\nDo **this** and *that*, ~~not it~~."), [
+          "Plan (1.0)\n\nDo this and that, not it.",
+          "bold Plan (1.0)",
+          "bold this",
+          "italic that",
+          "strikethrough not it"
+        ])
+        assert.deepStrictEqual(yield* looks("- a\n- [x] b\n  1. c_d_e\n"), ["• a\n☑ b\n  1. c_d_e"])
+        assert.deepStrictEqual(yield* looks("Run `a \\ b`:\n\n```ts\nconst x = `y`\n```\ndone!"), [
+          "Run a \\ b:\n\nconst x = `y`\n\ndone!",
+          "code a \\ b",
+          "pre const x = `y`\n"
+        ])
+        assert.deepStrictEqual(yield* looks("> quoted **bold\n> on**\n\nafter"), [
+          "quoted bold\non\n\nafter",
+          "blockquote quoted bold\non",
+          "bold bold",
+          "bold on"
+        ])
+        assert.deepStrictEqual(yield* looks("[the (page)](https://e.org/a_(b)) and [a file](./x.txt)"), [
+          "the (page) and [a file](./x.txt)",
+          "text_link the (page) https://e.org/a_(b)"
+        ])
+        assert.deepStrictEqual(yield* looks("*a*_b_ ***c*** **`d` e**"), [
+          "ab c d e",
+          "italic ab",
+          "bold c",
+          "italic c",
+          "code d",
+          "bold  e"
+        ])
+        assert.deepStrictEqual(yield* looks("a | b\n--|--\n1 | 2"), [
+          "a | b\n--|--\n1 | 2\n",
+          "pre a | b\n--|--\n1 | 2\n"
+        ])
+        assert.deepStrictEqual(yield* looks("<b>2 < 3</b> &amp; 1_000 * 2 = 2_000!"), [
+          "<b>2 < 3</b> &amp; 1_000 * 2 = 2_000!"
+        ])
+      }))
+
+    const pieces = [
+      ..."a,b c, ,\n,\n\n,*,**,_,__,~~,`,``,```,```js\n,# ,> ,>,- ,1. ,- [ ] ,[x](http://a.b/c),[y](./z)".split(","),
+      ..."[ ] ( ) <b> </b> \\ \\* 😀 é &amp; https://e.x/a_b <http://q.r> ![i](http://a.b/i(1).png)".split(" "),
+      ..."[r] + ! = { } . # | || \ud800 \0 --- *a*_b_ [*l*`c`](http://l.m)".split(" "),
+      "a | b\n--|--\n1 | 2\n"
+    ]
+    layer(alone, { excludeTestServices: true })((it) => {
+      it.effect.prop(
+        "no text is refused for what is in it",
+        [Schema.Array(Schema.Literals(pieces)).check(Schema.isMaxLength(40))],
+        ([written]) =>
+          Effect.gen(function* () {
+            const { calls, person } = yield* TelegramServer.TelegramServer
+            const { send } = yield* theChannel
+            const to = person("Ada").id
+            yield* send(ChatId.make(`${to}`), part(`.${written.join("")}`))
+            // At the first attempt: it did not come to what is sent without format.
+            assert.deepStrictEqual(
+              calls.filter(({ parameters }) => parameters["chat_id"] === to).map(({ status }) => status),
+              [200]
+            )
+          }),
+        { arbitrary: { runs: 500 } }
+      )
+    })
+
+    test("what Telegram does not take as formatted is sent as it was written", ({ ada, server }) =>
+      Effect.gen(function* () {
+        const { send } = yield* theChannel
+        server.fail("sendMessage", { status: 400, description: "Bad Request: can't parse entities: of a later time" })
+        yield* send(ChatId.make(`${ada.id}`), part("**so** be it."))
+        assert.strictEqual(server.read(ada.id), "**so** be it.")
+      }))
+
+    test("so is what is nested deeper than can be read", ({ ada, server }) =>
+      Effect.gen(function* () {
+        const { send } = yield* theChannel
+        yield* send(ChatId.make(`${ada.id}`), part(">".repeat(4096)))
+        assert.strictEqual(server.read(ada.id).length, 4096)
+      }))
+  })
+
+  describe("what comes in", () => {
+    test("in a group: a mention, an answer to the bot, a command by its name, and what is none of these", ({
+      ada,
+      server
+    }) =>
+      Effect.gen(function* () {
+        const { next } = yield* listen()
+        const { send } = yield* theChannel
+        const group = server.group("Family")
+        const said = (text: string, type: "mention" | "bot_command", length: number) =>
+          server.say(ada, { text, entities: [{ type, offset: 0, length }] }, group.id)
+
+        said("@Andy_Claw_Bot hello", "mention", 14)
+        const mention = yield* next
+        assert.isTrue(mention.mentionsAgent)
+        assert.isFalse(mention.direct)
+        assert.strictEqual(mention.sender, `${ada.id}`)
+        assert.strictEqual(mention.senderName, "Ada")
+        assert.strictEqual(mention.chat, `${group.id}`)
+
+        server.say(
+          ada,
+          { text: "Andy, hello", entities: [{ type: "text_mention", offset: 0, length: 4, user: server.bot }] },
+          group.id
+        )
+        assert.isTrue((yield* next).mentionsAgent)
+
+        said("/stop@andy_claw_bot now", "bot_command", 19)
+        const stop = yield* next
+        assert.strictEqual(textOf(stop.content), "/stop now")
+        assert.isTrue(stop.mentionsAgent)
+        said("/stop@other_bot", "bot_command", 15)
+        const other = yield* next
+        assert.strictEqual(textOf(other.content), "/stop@other_bot")
+        assert.isUndefined(other.mentionsAgent)
+
+        yield* send(mention.chat, part("hello yourself"))
+        const answer = server.shown(group.id).at(-1)?.id ?? 0
+        server.say(ada, { text: "and now?", replyTo: answer }, group.id)
+        assert.deepStrictEqual((yield* next).quoted, { text: "hello yourself", fromAgent: true })
+        server.say(ada, { text: "indeed", replyTo: 1 }, group.id)
+        const plain = yield* next
+        assert.strictEqual(plain.quoted?.fromAgent, false)
+        assert.isUndefined(plain.mentionsAgent)
+      }))
+
+    test("a topic is a conversation, and is answered where it is", ({ ada, server }) =>
+      Effect.gen(function* () {
+        const { next } = yield* listen()
+        const { send } = yield* theChannel
+        const forum = server.group("Forum", { forum: true })
+        const opening = { forum_topic_created: { name: "Cats", icon_color: 0 } }
+        server.say(ada, { text: "in general" }, forum.id)
+        server.say(ada, { text: "on cats", thread: 7, fields: { reply_to_message: opening } }, forum.id)
+        assert.strictEqual((yield* next).chat, `${forum.id}`)
+        const cats = yield* next
+        assert.strictEqual(cats.chat, `${forum.id}/7`)
+        assert.isUndefined(cats.quoted)
+        yield* send(cats.chat, part("meow"))
+        assert.strictEqual(server.shown(forum.id).at(-1)?.thread, 7)
+      }))
+
+    test("who writes in the name of a chat is no person, whatever the name", ({ ada, server }) =>
+      Effect.gen(function* () {
+        const { next } = yield* listen()
+        const group = server.group("Family")
+        const anonymous = { id: 1087968824, is_bot: true, first_name: "Group" }
+        server.say(anonymous, { text: "hi", fields: { sender_chat: group } }, group.id)
+        assert.strictEqual((yield* next).sender, `chat:${group.id}`)
+        const channel = { id: ada.id, type: "channel", title: "Ada" }
+        server.say(ada, { text: "hi", fields: { sender_chat: channel } }, group.id)
+        assert.strictEqual((yield* next).sender, `chat:${ada.id}`)
+      }))
+
+    test("files of every kind, a photo at its largest, a text beside them", ({ ada, server }) =>
+      Effect.gen(function* () {
+        const { heard } = yield* listen()
+        const content = (text: string) => new TextEncoder().encode(text)
+        const get = Effect.gen(function* () {
+          const { attachments = [], message } = yield* Queue.take(heard)
+          const [attachment] = attachments
+          if (attachment === undefined) return assert.fail("no attachment")
+          const chunks = yield* Stream.runCollect(attachment.content)
+          return [textOf(message.content), attachment.mediaType, Buffer.concat(chunks).toString("utf8")]
+        })
+        server.say(ada, { text: "look", file: { kind: "photo", content: content("photo") } })
+        assert.deepStrictEqual(yield* get, ["look", "image/jpeg", "photo"])
+        server.say(ada, { file: { kind: "voice", mediaType: "audio/ogg", content: content("voice") } })
+        assert.deepStrictEqual(yield* get, ["", "audio/ogg", "voice"])
+        server.say(ada, { file: { kind: "video", mediaType: "video/mp4", content: content("video") } })
+        assert.deepStrictEqual(yield* get, ["", "video/mp4", "video"])
+        server.say(ada, { file: { kind: "video_note", content: content("round") } })
+        assert.deepStrictEqual(yield* get, ["", "video/mp4", "round"])
+        server.say(ada, { file: { kind: "sticker", content: content("sticker") } })
+        assert.deepStrictEqual(yield* get, ["👍", "image/webp", "sticker"])
+      }))
+
+    test("a file that a bot cannot have fails, and says why", ({ ada, server }) =>
+      Effect.gen(function* () {
+        const { heard } = yield* listen()
+        const content = new TextEncoder().encode("x")
+        server.say(ada, { file: { kind: "document", content, size: 21 * 1024 * 1024 } })
+        const large = yield* Queue.take(heard)
+        const refused = yield* Effect.flip(Stream.runDrain(large.attachments?.[0]?.content ?? Stream.empty))
+        assert.include(refused.message, "20 MB")
+        assert.isFalse(refused.isRetryable)
+        server.say(ada, { file: { kind: "document", content } })
+        const gone = yield* Queue.take(heard)
+        server.fail("getFile", { status: 502, description: "Bad Gateway" })
+        assert.isTrue((yield* Effect.flip(Stream.runDrain(gone.attachments?.[0]?.content ?? Stream.empty))).isRetryable)
+      }))
+
+    test("places and people are texts", ({ ada, server }) =>
+      Effect.gen(function* () {
+        const { next } = yield* listen()
+        server.say(ada, { fields: { location: { latitude: 59.91, longitude: 10.75 } } })
+        assert.strictEqual(textOf((yield* next).content), "Location: 59.91, 10.75")
+        server.say(ada, { fields: { contact: { first_name: "Bob", phone_number: "+47 1" } } })
+        assert.strictEqual(textOf((yield* next).content), "Contact: Bob, +47 1")
+        // What is no message, such as a new title, is not heard.
+        server.say(ada, { fields: { new_chat_title: "x" } })
+        server.say(ada, "next")
+        assert.strictEqual(textOf((yield* next).content), "next")
+      }))
+
+    test("an edit and a mark are told as what they are, and have ids of their own", ({ ada, server }) =>
+      Effect.gen(function* () {
+        const { next } = yield* listen()
+        const id = server.say(ada, "one")
+        const first = yield* next
+        server.edit(ada, id, "two")
+        server.edit(ada, id, "three")
+        const edits = [yield* next, yield* next]
+        assert.deepStrictEqual(
+          edits.map(({ content, kind }) => [kind, textOf(content)]),
+          [
+            ["edit", "two"],
+            ["edit", "three"]
+          ]
+        )
+        server.react(ada, id, "🔥")
+        const mark = yield* next
+        assert.deepStrictEqual([mark.kind, textOf(mark.content)], ["reaction", `reacted with 🔥 to message ${id}`])
+        server.react(ada, id, undefined)
+        const gone = yield* next
+        assert.strictEqual(textOf(gone.content), `took 🔥 from message ${id}`)
+        assert.strictEqual(new Set([first, ...edits, mark, gone].map((message) => message.id)).size, 5)
+        // An agent that answers an edit, or marks it, means the message.
+        const { send } = yield* theChannel
+        yield* send(first.chat, part("seen", { replyTo: edits[0]?.id ?? first.id }))
+        assert.strictEqual(server.shown(ada.id).at(-1)?.replyTo, id)
+        yield* send(first.chat, part("❤️", { reactTo: edits[0]?.id ?? first.id }))
+        assert.strictEqual(server.shown(ada.id)[0]?.reactions.get(server.bot.id), "❤")
+      }))
+
+    test("the press of a button says its command, and is answered when that is stored", ({ ada, server }) =>
+      Effect.gen(function* () {
+        const { heard } = yield* listen({ ack: false })
+        const { send } = yield* theChannel
+        const choices = [
+          { label: "Approve", command: "/approve abcd" },
+          { label: "Deny", command: "/deny abcd" }
+        ]
+        yield* send(ChatId.make(`${ada.id}`), part("Shall I?", { choices }))
+        assert.deepStrictEqual(
+          server.shown(ada.id)[0]?.buttons.map(({ label }) => label),
+          ["Approve", "Deny"]
+        )
+        server.press(ada, "Deny")
+        const { ack, message } = yield* Queue.take(heard)
+        assert.strictEqual(textOf(message.content), "/deny abcd")
+        assert.strictEqual(message.sender, `${ada.id}`)
+        const answered = () => server.calls.some(({ method }) => method === "answerCallbackQuery")
+        assert.isFalse(answered())
+        yield* ack
+        assert.isTrue(answered())
+      }))
+
+    test("a choice that is too long for a button is said", ({ ada, server }) =>
+      Effect.gen(function* () {
+        const { send } = yield* theChannel
+        const command = `/approve ${"x".repeat(64)}`
+        yield* send(ChatId.make(`${ada.id}`), part("Shall I?", { choices: [{ label: "Yes", command }] }))
+        assert.strictEqual(server.read(ada.id), `Shall I?\n\nYes: ${command}`)
+      }))
+  })
+
+  describe("a group that becomes a supergroup", () => {
+    it.live("stays the same conversation, over a restart, and its new messages are new", () =>
+      Effect.gen(function* () {
+        const made = yield* world
+        const { ada, server } = made
+        const group = server.group("Family")
+        const to = ChatId.make(`${group.id}`)
+        const [before, migrated] = yield* Effect.gen(function* () {
+          const { next } = yield* listen()
+          server.say(ada, "one", group.id)
+          const before = yield* next
+          const migrated = server.migrate(group.id)
+          server.say(ada, "two", migrated)
+          const after = yield* next
+          assert.strictEqual(after.chat, before.chat)
+          return [before, migrated] as const
+        }).pipe(Effect.provide(hub(made.telegram())), Effect.scoped)
+
+        yield* Effect.gen(function* () {
+          const { next } = yield* listen()
+          const { send } = yield* theChannel
+          server.say(ada, "three", migrated)
+          const after = yield* next
+          assert.strictEqual(after.chat, before.chat)
+          yield* send(to, part("here", { replyTo: after.id }))
+          assert.strictEqual(server.read(migrated), "here")
+          assert.isDefined(server.shown(migrated).at(-1)?.replyTo)
+          // Telegram counts them anew, and the claw must not take one for what it has.
+          assert.notStrictEqual(after.id, before.id)
+          assert.match(after.id, /^-100\d+\/\d+$/)
+        }).pipe(Effect.provide(hub(made.telegram())), Effect.scoped)
+      })
+    )
+
+    test("is followed when a send is told so first", ({ ada, server }) =>
+      Effect.gen(function* () {
+        const { send } = yield* theChannel
+        const group = server.group("Family")
+        // Nobody listens, so that the update is not what tells it.
+        const migrated = server.migrate(group.id)
+        yield* send(ChatId.make(`${group.id}`), part("here"))
+        assert.strictEqual(server.read(migrated), "here")
+        assert.strictEqual(server.calls.filter(({ method }) => method === "sendMessage").length, 2)
+        yield* send(ChatId.make(`${group.id}`), part("again"))
+        assert.strictEqual(server.calls.filter(({ method }) => method === "sendMessage").length, 3)
+        assert.isAbove(ada.id, 0)
+      }))
+  })
+
+  describe("what goes out", () => {
+    const png = Uint8Array.from([0x89, 0x50, 0x4e, 0x47, 1, 2, 3])
+    const photo = (content: Uint8Array) => ({ name: 'a "b"; c\n.png', mediaType: "image/png", content })
+
+    test("an image is a photo; one that is none, or large, is a document", ({ ada, server }) =>
+      Effect.gen(function* () {
+        const { send } = yield* theChannel
+        const to = ChatId.make(`${ada.id}`)
+        yield* send(to, part("**see**", { file: photo(png) }))
+        yield* send(to, part("see", { file: photo(new TextEncoder().encode("no image")) }))
+        const large = new Uint8Array(11 * 1024 * 1024)
+        large.set(png)
+        yield* send(to, part("see", { file: photo(large) }))
+        const shown = server.shown(ada.id)
+        assert.deepStrictEqual(
+          shown.map(({ file, text }) => [text, file?.kind, file?.content.length]),
+          [
+            ["see", "photo", png.length],
+            ["see", "document", 8],
+            ["see", "document", large.length]
+          ]
+        )
+        assert.strictEqual(shown[0]?.entities[0]?.type, "bold")
+      }))
+
+    test("a text that is too long to stand below a file follows it, once, though its sending fails between", ({
+      ada,
+      server
+    }) =>
+      Effect.gen(function* () {
+        const { send } = yield* theChannel
+        const long = part("word ".repeat(300), { file: photo(png) })
+        server.fail("sendMessage", { status: 502, description: "Bad Gateway" })
+        assert.isTrue((yield* Effect.flip(send(ChatId.make(`${ada.id}`), long))).isRetryable)
+        yield* send(ChatId.make(`${ada.id}`), long)
+        assert.deepStrictEqual(
+          server.shown(ada.id).map(({ file, text }) => [file?.kind, text.length > 0]),
+          [
+            ["photo", false],
+            [undefined, true]
+          ]
+        )
+      }))
+
+    test("failures say what they are", ({ ada, server }) =>
+      Effect.gen(function* () {
+        const { send } = yield* theChannel
+        const fails = (status: number, description: string, parameters: { readonly retry_after?: number } = {}) =>
+          Effect.suspend(() => {
+            server.fail("sendMessage", { status, description, parameters })
+            return Effect.map(Effect.flip(send(ChatId.make(`${ada.id}`), part("x"))), ({ reason }) => reason)
+          })
+        const limited = yield* fails(429, "Too Many Requests: retry after 7", { retry_after: 7 })
+        assert.deepStrictEqual(limited, new Channel.RateLimited({ retryAfter: Duration.seconds(7) }))
+        assert.strictEqual((yield* fails(403, "Forbidden: bot was kicked"))._tag, "Refused")
+        assert.strictEqual((yield* fails(400, "Bad Request: chat not found"))._tag, "Refused")
+        assert.strictEqual((yield* fails(500, "Internal Server Error"))._tag, "Unreachable")
+        // A new token is put in, and what was said waits for it.
+        assert.strictEqual((yield* fails(401, "Unauthorized"))._tag, "Unreachable")
+        server.block(ada, true)
+        const blocked = yield* Effect.flip(send(ChatId.make(`${ada.id}`), part("x")))
+        assert.include(blocked.message, "blocked by the user")
+        assert.isFalse(blocked.isRetryable)
+      }))
+
+    test("the menu has the claw's commands", ({ server }) =>
+      Effect.gen(function* () {
+        yield* listen()
+        yield* TelegramServer.until(() => server.calls.some(({ method }) => method === "setMyCommands"))
+        const { parameters } = server.calls.find(({ method }) => method === "setMyCommands") ?? assert.fail()
+        assert.include(JSON.stringify(parameters), '"command":"stop"')
+      }))
+  })
+})

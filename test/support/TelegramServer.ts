@@ -7,10 +7,10 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Schedule from "effect/Schedule"
 import type { Chat, MessageEntity, User } from "grammy/types"
 import { createHash, randomUUID } from "node:crypto"
 import { createServer, type IncomingMessage, request, type Server, type ServerResponse } from "node:http"
+import { setTimeout as sleep } from "node:timers/promises"
 import { Field, multipart } from "./multipart.ts"
 import * as Markdown from "./telegramMarkdown.ts"
 
@@ -104,6 +104,8 @@ export class TelegramServer extends Context.Service<
     readonly calls: ReadonlyArray<Call>
     /** How often `getUpdates` was called. */
     readonly polls: () => number
+    /** Whether a question waits for updates now. */
+    readonly isPolled: () => boolean
     /** Updates that are not confirmed. */
     readonly pending: () => ReadonlyArray<Update>
     /** A person, with a direct chat of the same id. */
@@ -220,7 +222,7 @@ const make = () => {
     posting = true
     const isTaken = await bring(webhook, update)
     if (isTaken) updates.shift()
-    else await new Promise((resolve) => setTimeout(resolve, webhookPause))
+    else await sleep(webhookPause)
     posting = false
     return post()
   }
@@ -560,6 +562,7 @@ const make = () => {
     bot,
     calls,
     polls: () => polls,
+    isPolled: () => poller !== undefined,
     pending: () => updates,
     person: (name: string): User => {
       const user = { id: ++lastPerson, is_bot: false, first_name: name }
@@ -723,6 +726,9 @@ export const layer: Layer.Layer<TelegramServer> = Layer.effect(
   })
 )
 
-/** Waits until something is so. */
+/** Waits until something is so, by the machine's clock. */
 export const until = (what: () => boolean): Effect.Effect<void> =>
-  Effect.asVoid(Effect.repeat(Effect.sync(what), { schedule: Schedule.spaced("5 millis"), until: (is) => is }))
+  Effect.promise(async (signal) => {
+    // oxlint-disable-next-line no-await-in-loop
+    while (!signal.aborted && !what()) await sleep(2)
+  })

@@ -14,6 +14,8 @@ export type EntityType =
   | "pre"
   | "text_link"
   | "blockquote"
+  | "expandable_blockquote"
+  | "custom_emoji"
 
 /** A part of a text that is shown in a way of its own. Offset and length are in UTF-16 code units. */
 export interface Entity {
@@ -35,7 +37,7 @@ export class CannotParse extends Error {}
 const reserved = new Set("_*[]()~`>#+-=|{}.!")
 
 interface Open {
-  readonly type: EntityType
+  type: EntityType
   readonly offset: number
   readonly at: number
   readonly language?: string
@@ -107,7 +109,7 @@ export const parse = (source: string): Formatted => {
       }
       text += character
       at++
-    } else if (character === ">" && (at === 0 || source[at - 1] === "\n")) {
+    } else if (character === ">" && (text === "" || text.endsWith("\n"))) {
       if (isOpen("blockquote")) at++
       else if (open.length > 0) refuse("Character '>' is reserved and must be escaped with the preceding '\\'")
       else start("blockquote", 1)
@@ -119,11 +121,19 @@ export const parse = (source: string): Formatted => {
     else if (character === "_") toggle("italic", 1)
     else if (character === "*") toggle("bold", 1)
     else if (character === "~") toggle("strikethrough", 1)
-    else if (rest.startsWith("||")) toggle("spoiler", 2)
+    else if (inside === "blockquote" && /^\|\|(?:$|\n(?!>))/.test(rest)) {
+      // The mark at the end of a quotation that can be expanded.
+      const quotation = open.at(-1)
+      if (quotation !== undefined) quotation.type = "expandable_blockquote"
+      at += 2
+      close()
+    } else if (rest.startsWith("||")) toggle("spoiler", 2)
+    else if (rest.startsWith("![")) start("custom_emoji", 2)
     else if (character === "[") start("text_link", 1)
-    else if (character === "]" && inside === "text_link") {
+    else if (character === "]" && (inside === "text_link" || inside === "custom_emoji")) {
       at++
       if (source[at] !== "(") {
+        if (inside === "custom_emoji") refuse("Custom emoji entity must contain a tg://emoji URL")
         close({ url: text.slice(open.at(-1)?.offset) })
         continue
       }
@@ -148,5 +158,5 @@ export const parse = (source: string): Formatted => {
   if (open.at(-1)?.type === "blockquote") close()
   const last = open.at(-1)
   if (last !== undefined) unfinished(last)
-  return { text, entities: entities.sort((a, b) => a.offset - b.offset || b.length - a.length) }
+  return { text, entities: entities.toReversed().sort((a, b) => a.offset - b.offset || b.length - a.length) }
 }

@@ -23,6 +23,18 @@ export interface Place {
   readonly message_thread_id?: number
 }
 
+/** Does something in a chat, wherever it is by now. */
+export type InChat = <A>(to: ChatId, act: (place: Place) => Effect.Effect<A, Failure>) => Effect.Effect<A, Failure>
+
+/** Shows replies as they grow. */
+export interface Live {
+  readonly follow: (chat: ChatId, event: TurnEvent) => Effect.Effect<void>
+  /** Ends the showing of a reply. Returns the message that it was shown in. */
+  readonly take: (chat: ChatId, output: OutputId) => Effect.Effect<number | undefined, Failure>
+  /** Says that the message now has the reply. */
+  readonly settle: (chat: ChatId, output: OutputId, message: number) => Effect.Effect<void, Failure>
+}
+
 /** UTF-16 code units of a message. */
 const textLimit = 4096
 
@@ -48,19 +60,9 @@ interface Growing {
 export const make = Effect.fnUntraced(function* (options: {
   readonly name: ChannelName
   readonly call: TelegramApi["call"]
-  readonly inChat: <A>(to: ChatId, act: (place: Place) => Effect.Effect<A, Failure>) => Effect.Effect<A, Failure>
+  readonly inChat: InChat
   readonly state: ChannelState["Service"]
-}): Effect.fn.Return<
-  {
-    readonly follow: (chat: ChatId, event: TurnEvent) => Effect.Effect<void>
-    /** Ends the showing of a reply. Returns the message that it was shown in. */
-    readonly take: (chat: ChatId, output: OutputId) => Effect.Effect<number | undefined, Failure>
-    /** Says that the message now has the reply. */
-    readonly settle: (chat: ChatId, output: OutputId, message: number) => Effect.Effect<void, Failure>
-  },
-  never,
-  Scope.Scope
-> {
+}): Effect.fn.Return<Live, never, Scope.Scope> {
   const { call, inChat, name, state } = options
   const growing = new Map<OutputId, Growing>()
   const showing = yield* FiberMap.make<OutputId>()

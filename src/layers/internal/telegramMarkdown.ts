@@ -173,11 +173,11 @@ const write = (runs: ReadonlyArray<Run>): string => {
   return out
 }
 
-/** The text in MarkdownV2, and how long it is once it is read, in UTF-16 code units. */
-export const toMarkdownV2 = (text: string): { readonly source: string; readonly length: number } => {
-  const runs = blocks(lexer(text.toWellFormed())).filter((run) => run.text !== "" || run.block !== undefined)
-  return {
-    source: write(runs).trim(),
-    length: runs.reduce((sum, run) => sum + run.text.length + (run.block === undefined ? 0 : 2), 0)
+/** A text in MarkdownV2; nothing where no text is left, or its marks are nested too deep to be read. */
+export const toMarkdownV2 = (text: string): string => {
+  try {
+    return write(blocks(lexer(text.toWellFormed())).filter((run) => run.text !== "" || run.block !== undefined)).trim()
+  } catch {
+    return ""
   }
 }
