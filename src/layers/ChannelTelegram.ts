@@ -11,6 +11,7 @@ import * as Config from "effect/Config"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -188,11 +189,16 @@ const make = Effect.fnUntraced(function* (options: Options) {
     const stored = Latch.makeUnsafe(true)
     let offset = 0
     let missing = 0
-    const ask = call(
-      (api, signal) => api.getUpdates({ offset, timeout: pollSeconds, allowed_updates: Updates.kinds }, signal),
-      Duration.seconds(pollSeconds + 15)
-    )
-    return Stream.fromEffectRepeat(Effect.andThen(stored.await, persist(Effect.suspend(() => ask)))).pipe(
+    /** Whether Telegram has answered last time. Until it has, it is asked for what is there, and answers at once. */
+    let isUp = false
+    const ask = Effect.suspend(() =>
+      call(
+        (api, signal) =>
+          api.getUpdates({ offset, timeout: isUp ? pollSeconds : 0, allowed_updates: Updates.kinds }, signal),
+        Duration.seconds(pollSeconds + 15)
+      )
+    ).pipe(Effect.onExit((exit) => Effect.sync(() => void (isUp = Exit.isSuccess(exit)))))
+    return Stream.fromEffectRepeat(Effect.andThen(stored.await, persist(ask))).pipe(
       Stream.tap((updates) =>
         Effect.sync(() => {
           const last = updates.at(-1)

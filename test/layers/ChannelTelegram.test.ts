@@ -3,15 +3,24 @@ import * as ChannelStateSql from "effect-claw/layers/ChannelStateSql"
 import * as ChannelTelegram from "effect-claw/layers/ChannelTelegram"
 import * as Channel from "effect-claw/services/Channel"
 import { ChannelName, ChatId, type OutboundPart, OutputId, textOf } from "effect-claw/services/Message"
+import { TurnId } from "effect-claw/services/Turn"
+import * as ConfigProvider from "effect/ConfigProvider"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { TestClock } from "effect/testing"
+import { createServer } from "node:net"
+import { setTimeout } from "node:timers/promises"
+import { inspect } from "node:util"
 import { channelContract } from "../contracts/ChannelContract.ts"
 import { database } from "../contracts/store.ts"
 import * as TelegramServer from "../support/TelegramServer.ts"
@@ -34,6 +43,14 @@ const world = Effect.gen(function* () {
 })
 
 const name = ChannelName.make("telegram")
+
+/** A port that nobody listens on. */
+const freePort = Effect.callback<number>((resume) => {
+  const server = createServer().listen(0, "127.0.0.1", () => {
+    const address = server.address()
+    server.close(() => resume(Effect.succeed(typeof address === "object" && address !== null ? address.port : 0)))
+  })
+})
 
 describe("ChannelTelegram", () => {
   channelContract(
@@ -505,4 +522,376 @@ describe("ChannelTelegram", () => {
         assert.include(JSON.stringify(parameters), '"command":"stop"')
       }))
   })
+
+  /** Lets what is under way come to where it waits for time. */
+  const settle = Effect.promise(() => setTimeout(40))
+
+  const virtual = (
+    title: string,
+    body: (world: World) => Effect.Effect<unknown, unknown, Channel.Channels | Scope.Scope>
+  ) => it.effect(title, () => Effect.flatMap(world, (made) => Effect.provide(body(made), hub(made.telegram()))))
+
+  describe("asking for updates", () => {
+    const failures: ReadonlyArray<readonly [string, TelegramServer.Fault]> = [
+      ["another program asks", { status: 409, description: "Conflict: terminated by other getUpdates request" }],
+      ["Telegram is down", { status: 502, description: "Bad Gateway" }],
+      ["the network breaks", { cut: "before" }]
+    ]
+    for (const [why, fault] of failures) {
+      virtual(`while ${why}, it is tried after a second, then two, then four, and nothing is lost`, ({ ada, server }) =>
+        Effect.gen(function* () {
+          server.fail("getUpdates", fault, 3)
+          server.say(ada, "said meanwhile")
+          const { next } = yield* listen()
+          for (const [index, seconds] of [1, 2, 4].entries()) {
+            yield* TelegramServer.until(() => server.polls() === index + 1)
+            yield* settle
+            // Delays are jittered by a fifth.
+            yield* TestClock.adjust(Duration.seconds(seconds * 0.79))
+            yield* settle
+            assert.strictEqual(server.polls(), index + 1)
+            yield* TestClock.adjust(Duration.seconds(seconds * 0.42))
+          }
+          assert.strictEqual(textOf((yield* next).content), "said meanwhile")
+        })
+      )
+    }
+
+    virtual("what Telegram asks to wait is waited", ({ server }) =>
+      Effect.gen(function* () {
+        server.fail("getUpdates", { status: 429, description: "Too Many Requests", parameters: { retry_after: 60 } })
+        yield* listen()
+        yield* TelegramServer.until(() => server.polls() === 1)
+        yield* settle
+        yield* TestClock.adjust("59 seconds")
+        yield* settle
+        assert.strictEqual(server.polls(), 1)
+        yield* TestClock.adjust("2 seconds")
+        yield* TelegramServer.until(() => server.polls() > 1)
+      })
+    )
+
+    virtual("a question that is never answered is asked again", ({ ada, server }) =>
+      Effect.gen(function* () {
+        server.fail("getUpdates", { stall: true })
+        const { next } = yield* listen()
+        yield* TelegramServer.until(() => server.polls() === 1)
+        yield* settle
+        server.say(ada, "hi")
+        yield* TestClock.adjust("45 seconds")
+        yield* settle
+        yield* TestClock.adjust("2 seconds")
+        assert.strictEqual(textOf((yield* next).content), "hi")
+      })
+    )
+
+    it.live("a claw that starts while Telegram cannot be reached hears when it can", () =>
+      Effect.gen(function* () {
+        const made = yield* world
+        made.server.online(false)
+        yield* Effect.gen(function* () {
+          const { next } = yield* listen()
+          made.server.online(true)
+          made.server.say(made.ada, "hi")
+          assert.strictEqual(textOf((yield* next).content), "hi")
+        }).pipe(Effect.provide(hub(made.telegram())))
+      })
+    )
+
+    test("nothing is asked while something is not stored, and what is stored is confirmed", ({ ada, server }) =>
+      Effect.gen(function* () {
+        const { heard } = yield* listen({ ack: false })
+        server.say(ada, "one")
+        server.say(ada, "two")
+        const one = yield* Queue.take(heard)
+        yield* one.ack
+        // Once more is nothing more.
+        yield* one.ack
+        yield* settle
+        const polls = server.polls()
+        yield* settle
+        assert.strictEqual(server.polls(), polls)
+        const two = yield* Queue.take(heard)
+        assert.isAbove(server.pending().length, 0)
+        yield* two.ack
+        yield* TelegramServer.until(() => server.pending().length === 0)
+      }))
+
+    it.live("a token that Telegram does not know stops the claw from starting, and says what to do", () =>
+      Effect.gen(function* () {
+        const { server, telegram } = yield* world
+        const start = (options: Partial<ChannelTelegram.Options>) =>
+          Effect.flip(Effect.scoped(Layer.build(hub(telegram(options)))))
+        const unknown = yield* start({ token: Redacted.make("4712:AAsomebody-else") })
+        assert.include(unknown.message, "@BotFather")
+        assert.include((yield* start({ token: Redacted.make("no token") })).message, "@BotFather")
+        assert.include((yield* start({ owner: "@ada" })).message, "numeric id")
+        assert.include((yield* start({ apiRoot: "nowhere" })).message, "no URL")
+        assert.strictEqual(server.polls(), 0)
+      })
+    )
+
+    test("a token that is taken back ends what is heard", ({ server }) =>
+      Effect.gen(function* () {
+        const { listening } = yield* listen()
+        yield* TelegramServer.until(server.isPolled)
+        server.revoke()
+        const exit = yield* Fiber.await(listening)
+        assert.isTrue(Exit.isFailure(exit))
+        assert.include(String(exit), "@BotFather")
+      }))
+
+    it.live("the question is given up at once when the scope ends", () =>
+      Effect.gen(function* () {
+        const { server, telegram } = yield* world
+        yield* Effect.gen(function* () {
+          yield* listen()
+          yield* TelegramServer.until(server.isPolled)
+        }).pipe(Effect.provide(hub(telegram())), Effect.scoped)
+        yield* TelegramServer.until(() => !server.isPolled())
+      })
+    )
+  })
+
+  describe("a webhook", () => {
+    const secret = "a_secret-1"
+    const withDoor = (
+      title: string,
+      body: (world: World & { readonly url: string }) => Effect.Effect<unknown, unknown, Channel.Channels | Scope.Scope>
+    ) =>
+      it.live(title, () =>
+        Effect.gen(function* () {
+          const made = yield* world
+          const port = yield* freePort
+          const url = `http://127.0.0.1:${port}/telegram`
+          const webhook = { port, path: "/telegram", url, secret: Redacted.make(secret) }
+          yield* Effect.provide(body({ ...made, url }), hub(made.telegram({ webhook })))
+        })
+      )
+
+    withDoor("brings messages in order, and is answered when they are stored", ({ ada, server }) =>
+      Effect.gen(function* () {
+        const { heard } = yield* listen({ ack: false })
+        for (const text of ["one", "two", "three"]) server.say(ada, text)
+        for (const text of ["one", "two", "three"]) {
+          const { ack, message } = yield* Queue.take(heard)
+          assert.strictEqual(textOf(message.content), text)
+          const waiting = server.pending().length
+          yield* settle
+          assert.strictEqual(server.pending().length, waiting)
+          yield* ack
+          yield* TelegramServer.until(() => server.pending().length === waiting - 1)
+        }
+        assert.strictEqual(server.polls(), 0)
+      })
+    )
+
+    withDoor("is shut to those who do not know the secret, and to what is no update", ({ url }) =>
+      Effect.gen(function* () {
+        const { heard } = yield* listen()
+        const post = (body: string, headers: Readonly<Record<string, string>>, to = url) =>
+          Effect.promise(() => fetch(to, { method: "POST", body, headers }).then(({ status }) => status))
+        const update = JSON.stringify({ update_id: 1, message: { message_id: 1, text: "hi" } })
+        const known = { "x-telegram-bot-api-secret-token": secret }
+        assert.strictEqual(yield* post(update, {}), 401)
+        assert.strictEqual(yield* post(update, { "x-telegram-bot-api-secret-token": `${secret}x` }), 401)
+        assert.strictEqual(yield* post(update, known, `${url}/other`), 404)
+        assert.strictEqual(yield* post("{", known), 400)
+        assert.strictEqual(yield* post("[]", known), 400)
+        assert.strictEqual(yield* post(`"${"x".repeat(1024 * 1024)}"`, known), 413)
+        assert.strictEqual(yield* Queue.size(heard), 0)
+      })
+    )
+
+    it.live("brings again what was not stored", () =>
+      Effect.gen(function* () {
+        const made = yield* world
+        const port = yield* freePort
+        const webhook = { port, url: `http://127.0.0.1:${port}/`, secret: Redacted.make(secret) }
+        const hear = (ack: boolean) =>
+          Effect.gen(function* () {
+            const { next } = yield* listen({ ack })
+            return yield* next
+          }).pipe(Effect.provide(hub(made.telegram({ webhook }))), Effect.scoped)
+        made.server.say(made.ada, "hi")
+        const first = yield* hear(false)
+        const again = yield* hear(true)
+        assert.deepStrictEqual(again, first)
+      })
+    )
+  })
+
+  describe("a reply that is being written", () => {
+    const output = OutputId.make("life.1.1")
+    const turn = TurnId.make(1)
+    const delta = (text: string) => ({ _tag: "TextDelta", output, delta: text }) as const
+    const ended = (outputs: ReadonlyArray<OutputId>) =>
+      ({ _tag: "TurnEnded", turn, ending: { _tag: "Done" }, outputs }) as const
+    const texts = ({ server }: World, chat: number) => server.shown(chat).map(({ text }) => text)
+
+    virtual("is shown as it grows, once a second at most, and becomes the reply", (made) =>
+      Effect.gen(function* () {
+        const { ada, server } = made
+        const to = ChatId.make(`${ada.id}`)
+        const { follow = () => Effect.void, send } = yield* theChannel
+        yield* follow(to, { _tag: "TurnBegan", turn })
+        yield* follow(to, delta("**Two"))
+        yield* settle
+        assert.deepStrictEqual(texts(made, ada.id), [])
+        yield* TestClock.adjust("1 second")
+        yield* TelegramServer.until(() => server.shown(ada.id).length === 1)
+        yield* settle
+        for (const word of [" and", " two", " are"]) {
+          yield* follow(to, delta(word))
+          yield* settle
+          assert.strictEqual(server.shown(ada.id)[0]?.edits, 0)
+        }
+        yield* TestClock.adjust("1 second")
+        yield* TelegramServer.until(() => server.shown(ada.id)[0]?.edits === 1)
+        assert.deepStrictEqual(texts(made, ada.id), ["**Two and two are"])
+        yield* send(to, { id: output, text: "**Two and two are** four." })
+        yield* follow(to, ended([output]))
+        assert.deepStrictEqual(texts(made, ada.id), ["Two and two are four."])
+        // Sent once more, as after a crash, it is the same message.
+        yield* send(to, { id: output, text: "**Two and two are** four." })
+        assert.deepStrictEqual(texts(made, ada.id), ["Two and two are four."])
+      })
+    )
+
+    virtual("that is short is sent once", (made) =>
+      Effect.gen(function* () {
+        const to = ChatId.make(`${made.ada.id}`)
+        const { follow = () => Effect.void, send } = yield* theChannel
+        yield* follow(to, delta("Four"))
+        yield* send(to, { id: output, text: "Four." })
+        yield* TestClock.adjust("1 minute")
+        yield* settle
+        assert.deepStrictEqual(texts(made, made.ada.id), ["Four."])
+        assert.strictEqual(made.server.shown(made.ada.id)[0]?.edits, 0)
+      })
+    )
+
+    virtual("is not shown while Telegram asks to wait", (made) =>
+      Effect.gen(function* () {
+        const { ada, server } = made
+        const to = ChatId.make(`${ada.id}`)
+        const { follow = () => Effect.void } = yield* theChannel
+        server.fail("sendMessage", { status: 429, description: "Too Many Requests", parameters: { retry_after: 20 } })
+        const sends = () => server.calls.filter(({ method }) => method === "sendMessage").length
+        yield* follow(to, delta("one"))
+        yield* settle
+        yield* TestClock.adjust("1 second")
+        yield* TelegramServer.until(() => sends() === 1)
+        yield* settle
+        yield* follow(to, delta(" two"))
+        yield* settle
+        yield* TestClock.adjust("19 seconds")
+        yield* settle
+        assert.strictEqual(sends(), 1)
+        yield* TestClock.adjust("1 second")
+        yield* TelegramServer.until(() => server.read(ada.id) === "one two")
+      })
+    )
+
+    virtual("that is begun anew, or comes to nothing, leaves nothing behind", (made) =>
+      Effect.gen(function* () {
+        const { ada, server } = made
+        const to = ChatId.make(`${ada.id}`)
+        const { follow = () => Effect.void } = yield* theChannel
+        yield* follow(to, delta("<internal>hm</internal>Wrong"))
+        yield* settle
+        yield* TestClock.adjust("1 second")
+        yield* TelegramServer.until(() => server.read(ada.id) === "Wrong")
+        yield* settle
+        yield* follow(to, { _tag: "TextDiscarded", output })
+        yield* follow(to, delta("Right"))
+        yield* settle
+        yield* TestClock.adjust("1 second")
+        yield* TelegramServer.until(() => server.read(ada.id) === "Right")
+        yield* settle
+        yield* follow(to, ended([]))
+        assert.deepStrictEqual(texts(made, ada.id), [])
+      })
+    )
+
+    it.live("by a claw that dies: what was recorded takes its place, and what was not is taken away", () =>
+      Effect.gen(function* () {
+        const made = yield* world
+        const { ada, server } = made
+        const to = ChatId.make(`${ada.id}`)
+        const began = (text: string, id: OutputId) =>
+          Effect.gen(function* () {
+            const { follow = () => Effect.void } = yield* theChannel
+            yield* follow(to, { _tag: "TextDelta", output: id, delta: text })
+            yield* TelegramServer.until(() => server.read(ada.id).includes(text))
+            yield* settle
+          }).pipe(Effect.provide(hub(made.telegram())), Effect.scoped)
+        const other = OutputId.make("life.2.1")
+
+        yield* began("Recorded", output)
+        yield* Effect.gen(function* () {
+          const { send } = yield* theChannel
+          yield* send(to, { id: output, text: "Recorded, in whole." })
+        }).pipe(Effect.provide(hub(made.telegram())), Effect.scoped)
+        assert.deepStrictEqual(texts(made, ada.id), ["Recorded, in whole."])
+
+        yield* began("Forgotten", other)
+        yield* Effect.gen(function* () {
+          const { follow = () => Effect.void } = yield* theChannel
+          yield* follow(to, { _tag: "TurnContinued", turn })
+        }).pipe(Effect.provide(hub(made.telegram())), Effect.scoped)
+        assert.deepStrictEqual(texts(made, ada.id), ["Recorded, in whole."])
+      })
+    )
+  })
+
+  it.live("the token is in no error and in no log, whatever fails", () => {
+    const said: Array<unknown> = []
+    const logger = Logger.make((entry) => void said.push(Logger.formatStructured.log(entry)))
+    return Effect.gen(function* () {
+      const { ada, server, telegram } = yield* world
+      yield* Effect.gen(function* () {
+        const { heard } = yield* listen()
+        const { send } = yield* theChannel
+        server.say(ada, { file: { kind: "document", content: new Uint8Array(1) } })
+        const { attachments } = yield* Queue.take(heard)
+        const fails = <A>(effect: Effect.Effect<A, Channel.ChannelError>) =>
+          Effect.map(Effect.flip(effect), (error) => void said.push(error, error.message, JSON.stringify(error)))
+        server.fail("sendMessage", { status: 400, description: `Bad Request: ${server.token} is no chat` })
+        yield* fails(send(ChatId.make(`${ada.id}`), part("x")))
+        server.online(false)
+        yield* fails(send(ChatId.make(`${ada.id}`), part("x")))
+        yield* fails(Stream.runDrain(attachments?.[0]?.content ?? Stream.empty))
+        yield* settle
+        server.online(true)
+        yield* TelegramServer.until(() => said.some((entry) => JSON.stringify(entry).includes("goes on")))
+        server.revoke()
+        yield* fails(send(ChatId.make(`${ada.id}`), part("x")))
+        yield* TelegramServer.until(() => said.some((entry) => JSON.stringify(entry).includes("no more messages")))
+      }).pipe(Effect.provide(hub(telegram())))
+      assert.isAbove(said.length, 12)
+      assert.notInclude(inspect(said, { depth: Infinity }), server.token)
+      assert.notInclude(inspect(said, { depth: Infinity }), "AAtest-token")
+    }).pipe(Effect.provide(Logger.layer([logger])))
+  })
+
+  it.live("a bot is configured by the environment", () =>
+    Effect.gen(function* () {
+      const { ada, server } = yield* world
+      const env = {
+        TELEGRAM_BOT_TOKEN: server.token,
+        TELEGRAM_API_ROOT: server.apiRoot,
+        TELEGRAM_OWNER_ID: `${ada.id}`
+      }
+      const configured = (from: Readonly<Record<string, string>>) =>
+        ChannelTelegram.layerConfig().pipe(
+          Layer.provide(Layer.provide(ChannelStateSql.layer, database)),
+          Layer.provide(ConfigProvider.layer(ConfigProvider.fromEnv({ env: from })))
+        )
+      const { owner } = yield* Effect.provide(theChannel, hub(configured(env)))
+      assert.strictEqual(owner, `${ada.id}`)
+      const missing = yield* Effect.flip(Effect.scoped(Layer.build(hub(configured({})))))
+      assert.include(String(missing), "TELEGRAM_BOT_TOKEN")
+    })
+  )
 })

@@ -66,6 +66,8 @@ export interface Call {
 export interface Fault {
   /** `cut before`: the connection is closed and nothing done; `cut after`: it is done, and the answer lost. */
   readonly cut?: "before" | "after"
+  /** It is taken, and nothing comes. */
+  readonly stall?: true
   readonly status?: number
   readonly description?: string
   readonly parameters?: { readonly retry_after?: number }
@@ -474,7 +476,6 @@ const make = () => {
     })
 
   const getUpdates = (response: ServerResponse, parameters: Readonly<Record<string, unknown>>) => {
-    polls++
     if (webhook !== undefined) {
       return refuse(
         response,
@@ -535,6 +536,8 @@ const make = () => {
     const parameters = await bodyOf(message, url)
     const method = path.toLowerCase()
     const fault = faults.get(method)?.shift()
+    if (method === "getupdates") polls++
+    if (fault?.stall === true) return
     if (fault?.cut === "before") return void message.socket.destroy()
     const call: Call = { method: path, parameters, status: fault?.status ?? 200 }
     if (method !== "getupdates") calls.push(call)
