@@ -71,15 +71,22 @@ export const make = Effect.fnUntraced(function* (options: {
 
   const keyOf = (chat: ChatId) => `live ${chat}`
   const notStored = ({ message }: { readonly message: string }) => new Failure({ code: 0, description: message })
+  /** What is kept, as far as it was asked for. */
+  const known = new Map<ChatId, typeof Kept.Type | undefined>()
   const keep = (chat: ChatId, kept: typeof Kept.Type | undefined) =>
-    Effect.mapError(
-      state.set(name, new Map([[keyOf(chat), kept === undefined ? undefined : Schema.encodeSync(Kept)(kept)]])),
-      notStored
+    state.set(name, new Map([[keyOf(chat), kept === undefined ? undefined : Schema.encodeSync(Kept)(kept)]])).pipe(
+      Effect.tap(() => Effect.sync(() => known.set(chat, kept))),
+      Effect.mapError(notStored)
     )
   const kept = (chat: ChatId) =>
-    state.get(name, [keyOf(chat)]).pipe(
-      Effect.mapError(notStored),
-      Effect.map((texts) => Option.getOrUndefined(Schema.decodeOption(Kept)(texts.get(keyOf(chat)) ?? "")))
+    Effect.suspend(() =>
+      known.has(chat)
+        ? Effect.succeed(known.get(chat))
+        : state.get(name, [keyOf(chat)]).pipe(
+            Effect.mapError(notStored),
+            Effect.map((texts) => Option.getOrUndefined(Schema.decodeOption(Kept)(texts.get(keyOf(chat)) ?? ""))),
+            Effect.tap((found) => Effect.sync(() => known.set(chat, found)))
+          )
     )
 
   const remove = (chat: ChatId, message: number) =>
