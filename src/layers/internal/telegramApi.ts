@@ -61,6 +61,8 @@ export interface TelegramApi {
 
 const tooLarge = new Failure({ code: 400, description: "Telegram lets a bot fetch files of 20 MB at most" })
 
+const silent = Effect.fail(new Failure({ code: 0, description: "Telegram does not answer" }))
+
 /** `root`: where the API is, without a slash at its end. */
 export const make = (token: Redacted.Redacted, root: string): TelegramApi => {
   const key = Redacted.value(token)
@@ -84,32 +86,30 @@ export const make = (token: Redacted.Redacted, root: string): TelegramApi => {
     Effect.tryPromise({
       try: (signal) => (isSignal(signal) ? method(raw, signal) : Promise.reject(new TypeError("no signal"))),
       catch: failureOf
-    }).pipe(
-      Effect.timeoutOrElse({
-        duration: deadline,
-        orElse: () => Effect.fail(new Failure({ code: 0, description: "Telegram does not answer" }))
-      })
-    )
+    }).pipe(Effect.timeoutOrElse({ duration: deadline, orElse: () => silent }))
 
   const fetched = Effect.fnUntraced(function* ({ id, size = 0 }: RemoteFile) {
     if (size > fetchLimit) return yield* tooLarge
     const { file_path: path } = yield* call((api, signal) => api.getFile({ file_id: id }, signal)).pipe(
       Effect.mapError((failure) => (failure.says(/file is too big/) ? tooLarge : failure))
     )
-    const response = yield* Effect.tryPromise({
+    const { body, ok, status } = yield* Effect.tryPromise({
       try: (signal) => fetch(`${root}/file/bot${key}/${path}`, { signal }),
       catch: failureOf
-    })
-    const { body } = response
-    if (response.ok && body !== null) return body
-    return yield* new Failure({ code: response.status, description: `the file cannot be had (${response.status})` })
+    }).pipe(Effect.timeoutOrElse({ duration: "60 seconds", orElse: () => silent }))
+    if (ok && body !== null) return body
+    return yield* new Failure({ code: status < 500 ? 400 : status, description: `the file cannot be had (${status})` })
   })
 
   return {
     call,
     download: (remote) =>
       Stream.unwrap(
-        Effect.map(fetched(remote), (body) => Stream.fromReadableStream({ evaluate: () => body, onError: failureOf }))
+        Effect.map(fetched(remote), (body) =>
+          Stream.fromReadableStream({ evaluate: () => body, onError: failureOf }).pipe(
+            Stream.timeoutOrElse({ duration: "60 seconds", orElse: () => Stream.fromEffect(silent) })
+          )
+        )
       )
   }
 }

@@ -63,7 +63,9 @@ export const make = Effect.fnUntraced(function* (options: {
   readonly inChat: InChat
   readonly state: ChannelState["Service"]
 }): Effect.fn.Return<Live, never, Scope.Scope> {
-  const { call, inChat, name, state } = options
+  const { inChat, name, state } = options
+  /** What only shows is not waited for as what is said. */
+  const call: TelegramApi["call"] = (method) => options.call(method, "10 seconds")
   const growing = new Map<OutputId, Growing>()
   const showing = yield* FiberMap.make<OutputId>()
   /** Until when nothing is shown in a chat, in epoch milliseconds, because Telegram has asked to wait. */
@@ -89,8 +91,10 @@ export const make = Effect.fnUntraced(function* (options: {
           )
     )
 
-  const remove = (chat: ChatId, message: number) =>
-    Effect.andThen(
+  const remove = (chat: ChatId, message: number) => {
+    // From now on nothing takes its place.
+    known.set(chat, undefined)
+    return Effect.andThen(
       // It may be gone already.
       Effect.ignore(
         inChat(chat, ({ chat_id }) =>
@@ -99,9 +103,10 @@ export const make = Effect.fnUntraced(function* (options: {
       ),
       Effect.ignore(keep(chat, undefined))
     )
+  }
 
   const show = Effect.fnUntraced(function* (output: OutputId, reply: Growing) {
-    const text = Reply.begun(reply.written).slice(0, textLimit)
+    const [text = ""] = Reply.split(Reply.begun(reply.written), textLimit)
     if (growing.get(output) !== reply || text === "" || text === reply.shown) return
     const { chat, message } = reply
     const plain = { text, link_preview_options: { is_disabled: true } }
@@ -183,10 +188,16 @@ export const make = Effect.fnUntraced(function* (options: {
       growing.delete(output)
       if (reply !== undefined) {
         const message = yield* reply.lock.withPermit(Effect.sync(() => reply.message))
-        if (message !== undefined) return message
+        if (message !== undefined) {
+          known.set(chat, { output, message, settled: true })
+          return message
+        }
       }
       const left = yield* kept(chat)
-      return left?.output === output ? left.message : undefined
+      if (left?.output !== output) return undefined
+      // From now on it is not taken away.
+      known.set(chat, { ...left, settled: true })
+      return left.message
     }),
 
     settle: (chat, output, message) => keep(chat, { output, message, settled: true })
