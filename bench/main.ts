@@ -6,7 +6,7 @@ import { writeFileSync } from "node:fs"
 import { cpus, totalmem } from "node:os"
 import type { Row } from "./support.ts"
 
-const all = ["startup", "latency", "turns", "recovery", "sandbox", "egress", "memory", "tokens"]
+const all = ["startup", "latency", "turns", "recovery", "sandbox", "egress", "channels", "memory", "tokens"]
 const named = process.argv.slice(2)
 
 const line = ({ aim, floor, ours, ratio, what }: Row): string =>

@@ -183,6 +183,7 @@ describe("a dependency is loaded by the layer that is made of it, and not before
     "effect-claw/testing": [],
     "effect-claw/programs/Local": [],
     "effect-claw/programs/assistant": [],
+    "effect-claw/layers/ChannelTelegram": ["marked", "grammy"],
     "effect-claw/layers/ChannelTerminal": [],
     "effect-claw/layers/ModelOffline": [],
     // Loads its SDK in the background, once it is built.

@@ -48,6 +48,8 @@ export class ChannelMemory extends Context.Service<
     readonly sent: Effect.Effect<ReadonlyArray<Sent>>
     /** Waits until this many parts were sent, and returns all. */
     readonly awaitSent: (count: number) => Effect.Effect<ReadonlyArray<Sent>>
+    /** The chats that see that the agent is at work. */
+    readonly typing: ReadonlySet<ChatId>
     /** Every event of every turn so far. */
     readonly events: ReadonlyArray<{ readonly chat: ChatId; readonly event: TurnEvent }>
     /** Closes the channel: there will be no more messages. */
@@ -79,6 +81,7 @@ export const layer = (options: Options = {}): Layer.Layer<ChannelMemory, Channel
       const owner = typeof options.owner === "object" ? undefined : SenderId.make(options.owner ?? "owner")
       const inbound = yield* Queue.unbounded<InboundDelivery, Cause.Done>()
       const sent = yield* SubscriptionRef.make<ReadonlyArray<Sent>>([])
+      const typing = new Set<ChatId>()
       const events: Array<{ readonly chat: ChatId; readonly event: TurnEvent }> = []
       // Ids differ between channels, or a claw that starts again would take a new message for one it has.
       const made = (yield* Random.nextInt).toString(36)
@@ -96,6 +99,11 @@ export const layer = (options: Options = {}): Layer.Layer<ChannelMemory, Channel
             SubscriptionRef.update(sent, (all) => [...all, message])
           )
         },
+        typing: (chat) =>
+          Effect.acquireRelease(
+            Effect.sync(() => void typing.add(chat)),
+            () => Effect.sync(() => typing.delete(chat))
+          ),
         follow: (chat, event) => Effect.sync(() => void events.push({ chat, event }))
       })
 
@@ -135,6 +143,7 @@ export const layer = (options: Options = {}): Layer.Layer<ChannelMemory, Channel
             Effect.flatMap(Effect.fromOption),
             Effect.orElseSucceed(() => [])
           ),
+        typing,
         events,
         close: Effect.asVoid(Queue.end(inbound))
       })

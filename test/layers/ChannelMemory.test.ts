@@ -3,6 +3,7 @@ import * as ChannelMemory from "effect-claw/layers/ChannelMemory"
 import * as Channel from "effect-claw/services/Channel"
 import { ChannelName, ChatId, OutputId, textOf } from "effect-claw/services/Message"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -14,15 +15,41 @@ const memory = ChannelMemory.layer().pipe(Layer.provideMerge(Channel.layer))
 describe("ChannelMemory", () => {
   channelContract(
     Effect.gen(function* () {
+      const name = ChannelName.make("memory")
+      /** What is to become of the next send. */
+      let fault: Channel.ChannelError | undefined
+      const fails = (reason: Channel.ChannelError["reason"]) =>
+        Effect.sync(() => void (fault = new Channel.ChannelError({ channel: name, reason })))
+      const onSend = () =>
+        Effect.suspend(() => {
+          const failure = fault
+          fault = undefined
+          return failure === undefined ? Effect.void : Effect.fail(failure)
+        })
+      let said = 0
       const other = yield* Deferred.make<ChannelMemory.ChannelMemory["Service"]>()
       const use = <A>(f: (channel: ChannelMemory.ChannelMemory["Service"]) => Effect.Effect<A>) =>
         Effect.flatMap(Deferred.await(other), f)
       return {
-        name: ChannelName.make("memory"),
+        name,
         layer: Layer.effectDiscard(
           Effect.flatMap(ChannelMemory.ChannelMemory, (channel) => Deferred.succeed(other, channel))
-        ).pipe(Layer.provide(ChannelMemory.layer())),
-        say: (text) => use((channel) => channel.say(text)),
+        ).pipe(Layer.provide(ChannelMemory.layer({ onSend }))),
+        say: (text) => use((channel) => channel.say({ text, id: `said-${++said}` })),
+        repeat: use((channel) => Effect.asVoid(Effect.forkDetach(channel.say({ text: "once", id: `said-${said}` })))),
+        breakSend: () => fails(new Channel.Unreachable({ detail: "cut" })),
+        refuseSend: (until) =>
+          fails(
+            until === "never"
+              ? new Channel.Refused({ detail: "blocked" })
+              : new Channel.RateLimited({ retryAfter: Duration.zero })
+          ),
+        isTyping: use((channel) => Effect.sync(() => channel.typing.size > 0)),
+        share: ({ content, ...file }, text) =>
+          use((channel) => channel.say({ text, attachments: [{ ...file, content: Stream.succeed(content) }] })),
+        files: use((channel) =>
+          Effect.map(channel.sent, (all) => all.flatMap(({ file }) => (file === undefined ? [] : [file])))
+        ),
         read: use((channel) => Effect.map(channel.sent, (all) => all.map(({ text }) => text).join("\n"))),
         leave: use((channel) => channel.close)
       }
