@@ -395,7 +395,7 @@ describe("ChannelTelegram", () => {
       Effect.gen(function* () {
         const { send } = yield* theChannel
         const command = `/approve ${"x".repeat(64)}`
-        yield* send(ChatId.make(`${ada.id}`), part("Shall I?", { choices: [{ label: "Yes", command }] }))
+        yield* send(ChatId.make(`${ada.id}`), part("Shall I?", { choices: [{ label: "Yes", says: command }] }))
         assert.strictEqual(server.read(ada.id), `Shall I?\n\nYes: ${command}`)
       }))
   })
