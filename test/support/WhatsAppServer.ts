@@ -8,20 +8,14 @@
  */
 import { type BinaryNode, getBinaryNodeChild, type proto } from "@whiskeysockets/baileys"
 import { createServer } from "node:http"
+import { setTimeout as sleep } from "node:timers/promises"
 import { type WebSocket, WebSocketServer } from "ws"
 import { type Account, type Device, lidJid, makeAccounts, phoneJid } from "./whatsapp/accounts.ts"
 import { makeGroups } from "./whatsapp/groups.ts"
 import { makeMedia } from "./whatsapp/media.ts"
 import { makeIdentity, makeTransport } from "./whatsapp/noise.ts"
 import { bytesOf, node, now, server as platform } from "./whatsapp/nodes.ts"
-import {
-  acceptPairing,
-  type CodeRequest,
-  finishCode,
-  offerPairing,
-  readQr,
-  typeCode
-} from "./whatsapp/pairing.ts"
+import { acceptPairing, type CodeRequest, finishCode, offerPairing, readQr, typeCode } from "./whatsapp/pairing.ts"
 import { loggedOut, makeQueries } from "./whatsapp/queries.ts"
 import { makeQueues } from "./whatsapp/queues.ts"
 import { makeRouting } from "./whatsapp/routing.ts"
@@ -216,8 +210,7 @@ export const makeWhatsAppServer = async () => {
   await new Promise<void>((resolve) => http.listen(0, "127.0.0.1", resolve))
   const address = http.address()
 
-  const everyConnection = (phone: string) =>
-    [...connections].filter(({ device }) => device?.account.phone === phone)
+  const everyConnection = (phone: string) => [...connections].filter(({ device }) => device?.account.phone === phone)
 
   return {
     /** For Baileys' `waWebSocketUrl`. */
@@ -237,7 +230,10 @@ export const makeWhatsAppServer = async () => {
     },
     /** The code that a device shows is typed on the phone. */
     type: async (phone: string, code: string) => {
-      const connection = [...connections].find((open) => open.code?.phone === phone)
+      const waits = () => [...connections].find((open) => open.code?.phone === phone)
+      // A device shows its code as soon as it has asked; nobody types as fast.
+      for (let tries = 0; waits() === undefined && tries < 200; tries++) await sleep(10)
+      const connection = waits()
       if (connection?.code === undefined) throw new Error("no device waits for a code")
       const account = accounts.ofPhone(phone)
       const { hello, ...exchange } = await typeCode(account, connection.code, code)
@@ -267,9 +263,7 @@ export const makeWhatsAppServer = async () => {
     },
     /** Every login of the account fails so, until `undefined`. */
     refuse: (phone: string, code: number | undefined) =>
-      code === undefined
-        ? refusals.delete(accounts.ofPhone(phone))
-        : refusals.set(accounts.ofPhone(phone), code),
+      code === undefined ? refusals.delete(accounts.ofPhone(phone)) : refusals.set(accounts.ofPhone(phone), code),
     /** Decides over every message that is sent from now on. */
     decide: (next: (message: BinaryNode) => Fate) => (fate = next),
     /** Hands a device a message that the platform itself makes, such as the offer of its history. */

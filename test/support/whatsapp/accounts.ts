@@ -1,7 +1,13 @@
 /**
  * Accounts, their linked devices, and the public keys that other devices begin a session with.
  */
-import { type BinaryNode, Curve, getBinaryNodeChild, getBinaryNodeChildren, type KeyPair } from "@whiskeysockets/baileys"
+import {
+  type BinaryNode,
+  Curve,
+  getBinaryNodeChild,
+  getBinaryNodeChildren,
+  type KeyPair
+} from "@whiskeysockets/baileys"
 import { addressOf, isLid, node, server } from "./nodes.ts"
 
 /** A linked device. The phone itself, device 0, is played by the server and has no keys. */

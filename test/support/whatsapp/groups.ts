@@ -107,7 +107,9 @@ export const makeGroups = (accounts: Accounts, tell: Tell) => {
       const group = groups.get(query.attrs["to"] ?? "")
       if (query.attrs["type"] === "get") {
         if (group !== undefined) return [describeGroup(group)]
-        return [node("groups", {}, [...groups.values()].filter(({ members }) => members.includes(by)).map(describeGroup))]
+        return [
+          node("groups", {}, [...groups.values()].filter(({ members }) => members.includes(by)).map(describeGroup))
+        ]
       }
       if (asked?.tag === "create") {
         const others = getBinaryNodeChildren(asked, "participant").flatMap(

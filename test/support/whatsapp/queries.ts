@@ -1,7 +1,12 @@
 /**
  * Answers what clients ask: keys, devices, groups, where media goes, and what a client wants to know at its start.
  */
-import { type BinaryNode, getAllBinaryNodeChildren, getBinaryNodeChild, getBinaryNodeChildren } from "@whiskeysockets/baileys"
+import {
+  type BinaryNode,
+  getAllBinaryNodeChildren,
+  getBinaryNodeChild,
+  getBinaryNodeChildren
+} from "@whiskeysockets/baileys"
 import { type Accounts, bundleOf, type Device, lidJid, storeKeys } from "./accounts.ts"
 import type { Groups } from "./groups.ts"
 import type { Media } from "./media.ts"
