@@ -110,7 +110,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
   const channels = yield* Channels
   const state = yield* ChannelState
   const store = Store.make(state, name)
-  const run = Effect.runPromiseWith(yield* Effect.context<never>())
+  const run = Effect.runPromiseWith(yield* Effect.context())
   const failed = (reason: ChannelError["reason"]) => new ChannelError({ channel: name, reason })
   const unreachable = (detail: string) => failed(new Unreachable({ detail }))
 
@@ -323,6 +323,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
             yield* onOpen(opened)
             break
           case "Closed":
+            yield* SubscriptionRef.set(current, undefined)
             return { code: event.code, openSince }
         }
       }

@@ -6,7 +6,6 @@ import * as ChannelStateSql from "effect-claw/layers/ChannelStateSql"
 import * as ChannelWhatsApp from "effect-claw/layers/ChannelWhatsApp"
 import * as Channel from "effect-claw/services/Channel"
 import type { ChannelState } from "effect-claw/services/ChannelState"
-import { ChannelName } from "effect-claw/services/Message"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -55,7 +54,7 @@ export const clawPhone = "15550100"
 export const locally = (
   on: WhatsAppServer,
   options: Partial<ChannelWhatsApp.Options> = {},
-  phone = clawPhone
+  answers = true
 ): ChannelWhatsApp.Options => ({
   login: "qr",
   websocketUrl: on.url,
@@ -63,11 +62,28 @@ export const locally = (
   onLogin: (event) =>
     Effect.andThen(
       Effect.promise(async () => {
-        if (event._tag === "Qr") on.scan(phone, event.text)
-        if (event._tag === "Code") await on.type(phone, event.code)
+        if (answers && event._tag === "Qr") on.scan(clawPhone, event.text)
+        if (answers && event._tag === "Code") await on.type(clawPhone, event.code)
       }),
       options.onLogin?.(event) ?? Effect.void
     )
+})
+
+/** What a channel registers, and what becomes of it. */
+const makeHub = Effect.gen(function* () {
+  const registered = yield* Deferred.make<Channel.Channel>()
+  return {
+    registered: Deferred.await(registered),
+    of: (hub: Channel.Channels["Service"]) =>
+      Channel.Channels.of({
+        ...hub,
+        register: (channel) =>
+          Effect.andThen(
+            hub.register({ ...channel, inbound: Stream.empty }),
+            Effect.asVoid(Deferred.succeed(registered, channel))
+          )
+      })
+  }
 })
 
 /** Starts the channel. What it hears waits to be taken, and is not acknowledged. */
@@ -75,12 +91,13 @@ export const start = Effect.fnUntraced(function* (
   on: WhatsAppServer,
   state: Context.Context<ChannelState>,
   options: Partial<ChannelWhatsApp.Options> = {},
-  phone = clawPhone
+  { answers = true, hub }: { readonly answers?: boolean; readonly hub?: Channel.Channels["Service"] } = {}
 ) {
   const scope = yield* Scope.fork(yield* Effect.scope)
+  const channels = hub ?? Context.get(yield* Layer.buildWithScope(Channel.layer, scope), Channel.Channels)
   const loggedIn = yield* Deferred.make<void>()
   const logins: Array<ChannelWhatsApp.LoginEvent> = []
-  const local = locally(on, options, phone)
+  const local = locally(on, options, answers)
   const onLogin = (event: ChannelWhatsApp.LoginEvent) => {
     logins.push(event)
     return Effect.andThen(
@@ -88,23 +105,28 @@ export const start = Effect.fnUntraced(function* (
       event._tag === "LoggedIn" ? Deferred.succeed(loggedIn, undefined) : Effect.void
     )
   }
-  const layer = Layer.provideMerge(ChannelWhatsApp.layer({ ...local, onLogin }), Channel.layer)
-  const channels = Context.get(yield* Effect.provide(Layer.buildWithScope(layer, scope), state), Channel.Channels)
+  const { of, registered } = yield* makeHub
+  yield* ChannelWhatsApp.layer({ ...local, onLogin }).pipe(
+    Layer.buildWithScope(scope),
+    Effect.provideService(Channel.Channels, of(channels)),
+    Effect.provide(state)
+  )
+  const channel = yield* registered
   const heard = yield* Queue.unbounded<Channel.InboundDelivery>()
-  const listening = yield* Stream.runForEach(channels.inbound, (delivery) => Queue.offer(heard, delivery)).pipe(
+  const listening = yield* Stream.runForEach(channel.inbound, (delivery) => Queue.offer(heard, delivery)).pipe(
     Effect.forkIn(scope)
   )
   return {
     channels,
-    channel: yield* channels.get(ChannelName.make(options.name ?? "whatsapp")),
+    channel,
     /** Deliveries that wait. */
     heard,
     /** The next one, acknowledged. */
     hear: Effect.tap(Queue.take(heard), ({ ack }) => ack),
-    logins: logins as ReadonlyArray<ChannelWhatsApp.LoginEvent>,
+    logins,
     loggedIn: Deferred.await(loggedIn),
-    /** How listening ended. */
-    ended: Fiber.await(listening),
+    /** What ended it. */
+    ended: Fiber.join(listening),
     stop: Scope.close(scope, Exit.void)
   }
 })

@@ -3,15 +3,17 @@
  */
 import {
   type AnyMessageContent,
+  downloadMediaMessage,
   initAuthCreds,
   makeWASocket,
   type MiscMessageGenerationOptions,
-  proto,
+  normalizeMessageContent,
+  type proto,
   type SignalDataTypeMap,
   type SignalKeyStore,
   type WAMessage
 } from "@whiskeysockets/baileys"
-import { setTimeout as sleep } from "node:timers/promises"
+import { setInterval } from "node:timers/promises"
 import type { WhatsAppServer } from "./WhatsAppServer.ts"
 
 type Logger = NonNullable<Parameters<typeof makeWASocket>[0]["logger"]>
@@ -28,11 +30,12 @@ export const silent: Logger = {
 }
 
 /** Keys in memory. */
-const makeKeys = (): SignalKeyStore => {
+const makeKeys = () => {
   const kept = new Map<string, Map<string, unknown>>()
   const ofType = (type: string) => kept.get(type) ?? kept.set(type, new Map()).get(type) ?? new Map()
-  return {
-    get: <T extends keyof SignalDataTypeMap>(type: T, ids: Array<string>) =>
+  const forget = (type: string) => void kept.delete(type)
+  const keys: SignalKeyStore = {
+    get: (type: keyof SignalDataTypeMap, ids: Array<string>) =>
       Object.fromEntries(ids.flatMap((id) => (ofType(type).has(id) ? [[id, ofType(type).get(id)]] : []))),
     set: (data) => {
       for (const [type, entries] of Object.entries(data)) {
@@ -43,6 +46,7 @@ const makeKeys = (): SignalKeyStore => {
       }
     }
   }
+  return { keys, forget }
 }
 
 /** The text of a message, however it is wrapped. */
@@ -59,7 +63,7 @@ export const textOf = ({ message }: WAMessage): string =>
 export const makePerson = async (server: WhatsAppServer, phone: string, name = phone) => {
   server.account(phone, name).name = name
   const creds = initAuthCreds()
-  const keys = makeKeys()
+  const { forget, keys } = makeKeys()
   const heard: Array<WAMessage> = []
   const updates: Array<unknown> = []
   const typing: Array<string> = []
@@ -101,8 +105,8 @@ export const makePerson = async (server: WhatsAppServer, phone: string, name = p
   connect()
 
   const online = async () => {
-    while (open === undefined) await sleep(5)
-    return open
+    for await (const _ of setInterval(5)) if (open !== undefined) return open
+    throw new Error("never online")
   }
   await online()
 
@@ -124,10 +128,32 @@ export const makePerson = async (server: WhatsAppServer, phone: string, name = p
     },
     /** Each text once, however often it came. */
     texts: () => [...new Map(heard.map((message) => [message.key.id, textOf(message)])).values()],
+    /** The files that came, in order. */
+    files: async () =>
+      Promise.all(
+        heard
+          .flatMap((message) => {
+            const { documentMessage, imageMessage } = normalizeMessageContent(message.message) ?? {}
+            if (imageMessage) return [{ message, kind: "image", name: undefined }]
+            return documentMessage ? [{ message, kind: "document", name: documentMessage.fileName }] : []
+          })
+          .map(async ({ kind, message, name }) => ({
+            kind,
+            name,
+            content: await downloadMediaMessage(message, "buffer", {})
+          }))
+      ),
+    /** Loses the keys of its sessions, as a device does that was restored. */
+    forgetSessions: () => forget("session"),
+    /** Connects again after it has left. */
+    comeBack: () => {
+      left = false
+      connect()
+    },
     leave: () => {
       left = true
       open = undefined
-      socket?.end(undefined)
+      void socket?.end(undefined)
     }
   }
 }

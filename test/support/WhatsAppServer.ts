@@ -8,13 +8,13 @@
  */
 import { type BinaryNode, getBinaryNodeChild, type proto } from "@whiskeysockets/baileys"
 import { createServer } from "node:http"
-import { setTimeout as sleep } from "node:timers/promises"
+import { setInterval } from "node:timers/promises"
 import { type WebSocket, WebSocketServer } from "ws"
 import { type Account, type Device, lidJid, makeAccounts, phoneJid } from "./whatsapp/accounts.ts"
 import { makeGroups } from "./whatsapp/groups.ts"
 import { makeMedia } from "./whatsapp/media.ts"
 import { makeIdentity, makeTransport } from "./whatsapp/noise.ts"
-import { bytesOf, node, now, server as platform } from "./whatsapp/nodes.ts"
+import { bytesOf, node, now, platform, server } from "./whatsapp/nodes.ts"
 import { acceptPairing, type CodeRequest, finishCode, offerPairing, readQr, typeCode } from "./whatsapp/pairing.ts"
 import { loggedOut, makeQueries } from "./whatsapp/queries.ts"
 import { makeQueues } from "./whatsapp/queues.ts"
@@ -72,6 +72,17 @@ export const makeWhatsAppServer = async () => {
     )
   )
 
+  /** Those who know an account ask for its devices anew, under either of its numbers. */
+  const announceDevices = (account: Account) => {
+    for (const from of [phoneJid(account), lidJid(account)]) {
+      const changed = node("update", {}, [node("device", { jid: from })])
+      const notice = node("notification", { from, type: "devices", id: `devices-${++notices}`, t: now() }, [changed])
+      for (const other of accounts.others(account)) {
+        for (const device of other.devices.values()) deliver(device, notice)
+      }
+    }
+  }
+
   /** Says why, and hangs up. */
   const end = ({ send, socket }: Connection, reason: BinaryNode) => {
     send(reason)
@@ -93,7 +104,7 @@ export const makeWhatsAppServer = async () => {
       for (const reference of references) waiting.set(reference, connection)
       return connection.send(offer)
     }
-    const account = accounts.find(`${String(username)}@${platform}`)
+    const account = accounts.find(`${String(username)}@${server}`)
     const known = account?.devices.get(device ?? 0)
     const refusal = account === undefined ? undefined : refusals.get(account)
     if (account === undefined || known === undefined || !known.noiseKey.equals(connection.noiseKey)) {
@@ -112,7 +123,10 @@ export const makeWhatsAppServer = async () => {
     connection: Connection,
     account: Account,
     candidate: { readonly identityKey: Buffer; readonly secret: Buffer }
-  ) => connection.send(acceptPairing(accounts.link(account, connection.noiseKey), candidate))
+  ) => {
+    connection.send(acceptPairing(accounts.link(account, connection.noiseKey), candidate))
+    announceDevices(account)
+  }
 
   /** What a client says before it is logged in. */
   const onCandidate = (connection: Connection, said: BinaryNode) => {
@@ -232,7 +246,7 @@ export const makeWhatsAppServer = async () => {
     type: async (phone: string, code: string) => {
       const waits = () => [...connections].find((open) => open.code?.phone === phone)
       // A device shows its code as soon as it has asked; nobody types as fast.
-      for (let tries = 0; waits() === undefined && tries < 200; tries++) await sleep(10)
+      for await (const _ of setInterval(10)) if (waits() !== undefined) break
       const connection = waits()
       if (connection?.code === undefined) throw new Error("no device waits for a code")
       const account = accounts.ofPhone(phone)
@@ -246,6 +260,7 @@ export const makeWhatsAppServer = async () => {
     /** The phone removes its linked devices. */
     unlink: (phone: string) => {
       accounts.ofPhone(phone).devices.clear()
+      announceDevices(accounts.ofPhone(phone))
       for (const connection of everyConnection(phone)) end(connection, streamError(401))
     },
     createGroup: (subject: string, ...phones: ReadonlyArray<string>) =>

@@ -39,6 +39,9 @@ export interface Received {
 
 const digest = (sealed: Uint8Array) => createHash("sha256").update(sealed).digest("hex")
 
+/** How many that were accepted are known still, should WhatsApp send them again because it was not told in time. */
+const remembered = 256
+
 /** WhatsApp keeps what it has not delivered for thirty days; a message with a part missing for longer will not be whole. */
 const patienceMillis = 30 * 24 * 60 * 60 * 1000
 
@@ -73,6 +76,7 @@ export const load = Effect.fnUntraced(function* (
   const messages = new Map<number, Received>()
   /** By the digest of each of its parts. */
   const byPart = new Map<string, Received>()
+  const accepted: Array<Received> = []
   const arriving = new WeakMap<Uint8Array, Pick<Received, "attrs" | "parts">>()
   const range = (yield* store.get([rangeKey])).get(rangeKey)?.split("-").map(Number) ?? []
   const [first = 1, last = 0] = range
@@ -88,10 +92,13 @@ export const load = Effect.fnUntraced(function* (
     message.offered = true
     offer(message)
   }
-  const drop = Effect.fnUntraced(function* (message: Received) {
+  const accept = Effect.fnUntraced(function* (message: Received) {
     yield* store.set(new Map([[keyOf(message.number), undefined]]))
     messages.delete(message.number)
-    for (const part of message.parts) byPart.delete(part)
+    accepted.push(message)
+    for (const oldest of accepted.splice(0, accepted.length - remembered)) {
+      for (const part of oldest.parts) byPart.delete(part)
+    }
   })
   const messageOf = (sealed: Uint8Array): Received => {
     const known = byPart.get(digest(sealed))
@@ -110,7 +117,7 @@ export const load = Effect.fnUntraced(function* (
     const { attrs, opened, parts } = row.value
     const plain = Object.entries(opened).map(([part, base64]) => [part, Buffer.from(base64, "base64")] as const)
     const message = add({ number, attrs, parts, opened: new Map(plain), offered: false })
-    if (plain.length < parts.length && now - Number(attrs["t"]) * 1000 > patienceMillis) yield* drop(message)
+    if (plain.length < parts.length && now - Number(attrs["t"]) * 1000 > patienceMillis) yield* accept(message)
     else offerWhole(message)
   }
 
@@ -139,6 +146,6 @@ export const load = Effect.fnUntraced(function* (
       message.opened.set(digest(sealed), plain)
       offerWhole(message)
     },
-    accept: drop
+    accept
   }
 })

@@ -41,7 +41,7 @@ export const load = Effect.fnUntraced(function* (
   onFailure: (error: ChannelError) => void
 ): Effect.fn.Return<Login, ChannelError> {
   const together = new AsyncLocalStorage<Map<string, string>>()
-  const run = Effect.runPromiseWith(yield* Effect.context<never>())
+  const run = Effect.runPromiseWith(yield* Effect.context())
   const told = <A>(effect: Effect.Effect<A, ChannelError>) =>
     run(Effect.tapError(effect, (error) => Effect.sync(() => onFailure(error))))
 

@@ -48,12 +48,13 @@ export const makeAccounts = () => {
     ofPhone: (phone: string, name = phone): Account => {
       const known = accounts.get(phone)
       if (known !== undefined) return known
-      const lid = `9${phone.split("").reverse().join("")}`
+      const lid = `9${phone.split("").toReversed().join("")}`
       const made = { phone, lid, name, identity: Curve.generateKeyPair(), devices: new Map(), devicesMade: 0 }
       accounts.set(phone, made)
       return made
     },
     find,
+    others: (account: Account) => [...accounts.values()].filter((other) => other !== account),
     /** The device that an address means. */
     device: (jid: string): Device | undefined => find(jid)?.devices.get(addressOf(jid).device),
     link: (account: Account, noiseKey: Buffer): Device => {

@@ -3,7 +3,10 @@
  */
 import { type BinaryNode, getBinaryNodeChild, jidDecode } from "@whiskeysockets/baileys"
 
+/** Where users are, by their phone numbers. */
 export const server = "s.whatsapp.net"
+/** Whom the platform's own words are from. */
+export const platform = `@${server}`
 
 export const node = (tag: string, attrs: BinaryNode["attrs"] = {}, content?: BinaryNode["content"]): BinaryNode =>
   content === undefined ? { tag, attrs } : { tag, attrs, content }
@@ -11,6 +14,8 @@ export const node = (tag: string, attrs: BinaryNode["attrs"] = {}, content?: Bin
 /** The bytes in a child. */
 export const bytesOf = (parent: BinaryNode | undefined, tag: string): Buffer => {
   const content = getBinaryNodeChild(parent, tag)?.content
+  // Short ones of digits come packed, and unpack to a string.
+  if (typeof content === "string") return Buffer.from(content)
   if (!(content instanceof Uint8Array)) throw new Error(`${parent?.tag} has no bytes in ${tag}`)
   return Buffer.from(content)
 }

@@ -145,13 +145,15 @@ export const makeTransport = ({ chain, key }: Identity, write: (bytes: Uint8Arra
     receive: async (bytes: Buffer) => {
       buffered = Buffer.concat([buffered, bytes])
       if (!begun) skipIntroduction()
+      let read = Promise.resolve()
       while (buffered.length >= 3) {
         const end = 3 + buffered.readUIntBE(0, 3)
-        if (buffered.length < end) return
+        if (buffered.length < end) break
         const payload = buffered.subarray(3, end)
         buffered = buffered.subarray(end)
-        await onFrame(payload)
+        read = read.then(() => onFrame(payload))
       }
+      await read
     },
     send: (node: BinaryNode) => {
       if (keys === undefined) throw new Error("the handshake is not over")

@@ -15,7 +15,7 @@ import {
 } from "@whiskeysockets/baileys"
 import { randomBytes } from "node:crypto"
 import { type Account, type Device, lidJid, phoneJid } from "./accounts.ts"
-import { bytesOf, node, now, server } from "./nodes.ts"
+import { bytesOf, node, now, platform } from "./nodes.ts"
 
 /** What the phone must know of a device to link it. */
 export interface Candidate {
@@ -37,7 +37,7 @@ export const readQr = (qr: string): Candidate & { readonly reference: string } =
 export const offerPairing = (): { readonly references: ReadonlyArray<string>; readonly offer: BinaryNode } => {
   const references = Array.from({ length: 6 }, () => `2@${randomBytes(16).toString("base64")}`)
   const children = references.map((reference) => node("ref", {}, Buffer.from(reference)))
-  const offer = node("iq", { from: server, type: "set", id: `pair-${now()}`, xmlns: "md" }, [
+  const offer = node("iq", { from: platform, type: "set", id: `pair-${now()}`, xmlns: "md" }, [
     node("pair-device", {}, children)
   ])
   return { references, offer }
@@ -52,8 +52,8 @@ export const acceptPairing = (
     rawId: 1,
     timestamp: Number(now()),
     keyIndex: id,
-    accountType: 0,
-    deviceType: 0
+    accountType: proto.ADVEncryptionType.E2EE,
+    deviceType: proto.ADVEncryptionType.E2EE
   }).finish()
   const signed = proto.ADVSignedDeviceIdentity.encode({
     details,
@@ -64,7 +64,7 @@ export const acceptPairing = (
     details: signed,
     hmac: hmacSign(signed, secret)
   }).finish()
-  return node("iq", { from: server, type: "set", id: `paired-${id}`, xmlns: "md" }, [
+  return node("iq", { from: platform, type: "set", id: `paired-${id}`, xmlns: "md" }, [
     node("pair-success", { t: now() }, [
       node("device-identity", {}, identity),
       node("biz", { name: account.name }),
@@ -92,13 +92,17 @@ export const typeCode = async (account: Account, { wrapped }: CodeRequest, code:
   const salt = randomBytes(32)
   const iv = randomBytes(16)
   const sealed = aesEncryptCTR(ephemeral.public, await derivePairingCodeKey(code, salt), iv)
-  const hello = node("notification", { from: server, type: "link_code_companion_reg", id: `code-${now()}`, t: now() }, [
-    node("link_code_companion_reg", { stage: "primary_hello" }, [
-      node("link_code_pairing_wrapped_primary_ephemeral_pub", {}, Buffer.concat([salt, iv, sealed])),
-      node("primary_identity_pub", {}, account.identity.public),
-      node("link_code_pairing_ref", {}, Buffer.from("reference"))
-    ])
-  ])
+  const hello = node(
+    "notification",
+    { from: platform, type: "link_code_companion_reg", id: `code-${now()}`, t: now() },
+    [
+      node("link_code_companion_reg", { stage: "primary_hello" }, [
+        node("link_code_pairing_wrapped_primary_ephemeral_pub", {}, Buffer.concat([salt, iv, sealed])),
+        node("primary_identity_pub", {}, account.identity.public),
+        node("link_code_pairing_ref", {}, Buffer.from("reference"))
+      ])
+    ]
+  )
   return { hello, ephemeral, deviceKey }
 }
 

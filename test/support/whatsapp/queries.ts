@@ -10,7 +10,7 @@ import {
 import { type Accounts, bundleOf, type Device, lidJid, storeKeys } from "./accounts.ts"
 import type { Groups } from "./groups.ts"
 import type { Media } from "./media.ts"
-import { addressOf, node, server } from "./nodes.ts"
+import { addressOf, bytesOf, node, server } from "./nodes.ts"
 
 export const makeQueries = (
   accounts: Accounts,
@@ -40,10 +40,10 @@ export const makeQueries = (
   /** What is known of users: their devices, the number that stands for them, whether they are here at all. */
   const answerUsers = (query: BinaryNode): ReadonlyArray<BinaryNode> => {
     const asked = getBinaryNodeChild(query, "usync")
-    const topics = getAllBinaryNodeChildren(getBinaryNodeChild(asked, "query")!).map(({ tag }) => tag)
+    const wanted = getBinaryNodeChild(asked, "query")
+    const topics = wanted === undefined ? [] : getAllBinaryNodeChildren(wanted).map(({ tag }) => tag)
     const users = getBinaryNodeChildren(getBinaryNodeChild(asked, "list"), "user").map((user) => {
-      const phone = getBinaryNodeChild(user, "contact")?.content?.toString().replace("+", "")
-      const jid = user.attrs["jid"] ?? `${phone}@${server}`
+      const jid = user.attrs["jid"] ?? `${bytesOf(user, "contact").toString("utf8").replace("+", "")}@${server}`
       const account = accounts.find(jid)
       const about = (topic: string): BinaryNode => {
         switch (topic) {
@@ -81,7 +81,7 @@ export const makeQueries = (
           ])
         ]
       case "privacy":
-        return [node("privacy", {}, [])]
+        return [node("privacy", {}, [node("category", { name: "readreceipts", value: "all" })])]
       case "blocklist":
         return [node("list", {}, [])]
       case "abt":
