@@ -38,6 +38,7 @@ import {
 } from "../services/Channel.ts"
 import { ChannelState } from "../services/ChannelState.ts"
 import { ChannelName, ChatId, type InboundMessage, MessageId, SenderId, text } from "../services/Message.ts"
+import { quiet } from "./internal/whatsappConsole.ts"
 import * as Inbox from "./internal/whatsappInbox.ts"
 import * as Login from "./internal/whatsappLogin.ts"
 import { download } from "./internal/whatsappMedia.ts"
@@ -340,6 +341,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
     Effect.ignore
   )
 
+  yield* quiet
   yield* Effect.forkScoped(connect)
   yield* Effect.forkScoped(
     Effect.forever(Effect.flatMap(Queue.take(reads), (key) => signal(({ socket }) => socket.readMessages([key]))))

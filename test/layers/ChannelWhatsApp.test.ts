@@ -336,7 +336,7 @@ describe("a message", () => {
       const offer = proto.Message.encode({
         protocolMessage: {
           type: proto.Message.ProtocolMessage.Type.HISTORY_SYNC_NOTIFICATION,
-          historySyncNotification: { syncType: proto.HistorySync.HistorySyncType.RECENT, directPath: "/mms/history" }
+          historySyncNotification: { syncType: proto.Message.HistorySyncType.RECENT, directPath: "/mms/history" }
         }
       }).finish()
       on.post(clawPhone, { category: "peer" }, [{ tag: "plaintext", attrs: {}, content: offer }])
@@ -444,7 +444,8 @@ describe("an output", () => {
           until(() => ada.typing.at(-1) === "composing")
         )
       )
-      yield* until(() => ada.typing.at(-1) === "paused")
+      // Baileys' word for one who has paused.
+      yield* until(() => ada.typing.at(-1) === "available")
     })
   )
 
