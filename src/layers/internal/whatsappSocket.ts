@@ -147,7 +147,11 @@ export const open = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
       )
   )
 
-  socket.ws.prependListener("CB:message", inbox.expect)
+  socket.ws.prependListener("CB:message", (message: BinaryNode) => {
+    // Baileys takes what waited at the server in order, and what comes live beside it: all of it is put in the one line.
+    message.attrs["offline"] ??= "0"
+    inbox.expect(message)
+  })
   socket.ws.on("CB:ack,class:message", ({ attrs }: BinaryNode) =>
     acknowledgements.get(attrs["id"] ?? "")?.(attrs["error"])
   )
