@@ -49,14 +49,16 @@ export const keepConnected = Effect.fnUntraced(function* <E, R>(
     const { code, openSince } = yield* connection
     const detail = finals.get(code)
     if (detail !== undefined) return { code, detail }
-    // It asks once; a restart that ends in a restart is waited for like anything else.
+    const wasOpen = openSince === undefined ? 0 : (yield* Clock.currentTimeMillis) - openSince
+    if (wasOpen >= Duration.toMillis(settled)) {
+      failures = 0
+      restarted = false
+    }
+    // It asks for one; a restart that ends in a restart is waited for like anything else.
     if (code === restart && !restarted) {
       restarted = true
       continue
     }
-    restarted = false
-    const wasOpen = openSince === undefined ? 0 : (yield* Clock.currentTimeMillis) - openSince
-    failures = wasOpen >= Duration.toMillis(settled) ? 0 : failures
     const wait = yield* delay(failures++)
     yield* Effect.logDebug(`WhatsApp's connection ended with code ${code}; the next in ${Duration.format(wait)}`)
     yield* Effect.sleep(wait)
