@@ -16,7 +16,14 @@
  * Status messages, broadcasts and newsletters are not received. TLS and its checks are never off: the certificate of the
  * handshake beneath is not verified by Baileys, so they are all there is.
  */
-import { isLidUser, isPnUser, jidNormalizedUser, proto, type WAMessageKey } from "@whiskeysockets/baileys"
+import {
+  isLidUser,
+  isPnUser,
+  jidNormalizedUser,
+  proto,
+  type WAMessageKey,
+  type WASocket
+} from "@whiskeysockets/baileys"
 import type * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -37,7 +44,7 @@ import {
   Unreachable
 } from "../services/Channel.ts"
 import { ChannelState } from "../services/ChannelState.ts"
-import { ChannelName, ChatId, type InboundMessage, MessageId, SenderId, text } from "../services/Message.ts"
+import { ChannelName, ChatId, type InboundMessage, SenderId, text } from "../services/Message.ts"
 import { quiet } from "./internal/whatsappConsole.ts"
 import * as Inbox from "./internal/whatsappInbox.ts"
 import * as Login from "./internal/whatsappLogin.ts"
@@ -123,7 +130,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
   const sent = yield* Store.makeShelf(store, "sent", sentPlaces)
   const heard = yield* Store.makeShelf(store, "heard", heardPlaces)
   const inbox = yield* Inbox.load(store, (message) => void Queue.offerUnsafe(arrivals, message))
-  const login = yield* Login.load(store, () => void run(disconnect))
+  const login = yield* Login.load(store)
   let owner: SenderId | undefined
   let stopped: ChannelError | undefined
 
@@ -134,27 +141,24 @@ const make = Effect.fnUntraced(function* (options: Options) {
     Effect.flatMap(Effect.fromOption),
     Effect.mapError(() => unreachable("there is no connection"))
   )
-  const disconnect = Effect.flatMap(SubscriptionRef.get(current), (connection) =>
-    Effect.promise(async () => connection?.socket.end(undefined))
-  )
+  /** Says something that nobody waits for, if there is a connection. */
+  const signal = (use: (socket: WASocket) => Promise<unknown>) =>
+    Effect.flatMap(SubscriptionRef.get(current), (connection) =>
+      connection === undefined ? Effect.void : Effect.ignore(connection.ask(use))
+    )
   const me = (): Read.Me => ({ id: login.auth.creds.me?.id ?? "", lid: login.auth.creds.me?.lid ?? "" })
 
   /** The one id of a user, of either of their addresses. */
-  const identify = Effect.fnUntraced(function* ({ jid, other }: Read.Address) {
+  const resolve = (connection: Socket.Connection, { jid, other }: Read.Address) => {
     const user = jidNormalizedUser(jid)
-    if (isPnUser(user) !== true) return user
-    if (isLidUser(other) === true) return jidNormalizedUser(other)
-    const lid = yield* Effect.flatMap(
-      connected,
-      ({ socket }) =>
-        Effect.tryPromise({
-          try: () => socket.signalRepository.lidMapping.getLIDForPN(user),
-          catch: (cause) => unreachable(String(cause))
-        })
-      // An id that would be another tomorrow is worse than a wait.
-    ).pipe(Effect.retry(Schedule.spaced("1 second")))
-    return lid === null ? user : jidNormalizedUser(lid)
-  })
+    if (isPnUser(user) !== true) return Effect.succeed(user)
+    if (isLidUser(other) === true) return Effect.succeed(jidNormalizedUser(other))
+    return Effect.map(
+      connection.ask(({ signalRepository }) => signalRepository.lidMapping.getLIDForPN(user)),
+      (lid) => (lid === null ? user : jidNormalizedUser(lid))
+    )
+  }
+  const identify = (address: Read.Address) => Effect.flatMap(connected, (connection) => resolve(connection, address))
 
   /** What was said in a message of the claw's own. */
   const ownText = (id: string) =>
@@ -166,19 +170,19 @@ const make = Effect.fnUntraced(function* (options: Options) {
     received: Inbox.Received
   ): Effect.fn.Return<ReadonlyArray<InboundDelivery>, ChannelError> {
     const { attrs, opened, parts } = received
+    const ignore = Effect.as(inbox.accept(received), [])
     const said = yield* Effect.option(
       Effect.try(() => Read.read(Read.decode(parts.flatMap((part) => opened.get(part) ?? []))))
     )
     const reading = Option.getOrUndefined(said)
     const id = attrs["id"]
-    if (reading === undefined || id === undefined) return yield* Effect.as(inbox.accept(received), [])
-
     const addresses = Read.addressesOf(attrs)
-    const chat = ChatId.make(yield* identify(addresses.chat))
+    const chat = yield* identify(addresses.chat)
     const sender = yield* identify(addresses.sender)
+    if (reading === undefined || id === undefined || chat === "" || sender === "") return yield* ignore
     const own = Read.isMe(sender, me())
     const withItself = own && Read.isMe(chat, me())
-    if (withItself && !selfChat) return yield* Effect.as(inbox.accept(received), [])
+    if (withItself && !selfChat) return yield* ignore
 
     const { about, kind, media, mentions } = reading
     const answered = about === undefined ? undefined : yield* ownText(about.id)
@@ -190,13 +194,14 @@ const make = Effect.fnUntraced(function* (options: Options) {
             text: answered ?? about.text ?? (yield* heard.get(about.id)) ?? "",
             fromAgent: answered !== undefined
           }
-    const key = keyOf(MessageId.make(messageId(id, sender)), chat, me())
+    const message = messageId(id, sender)
+    const seconds = Number(attrs["t"])
     return [
       {
         message: {
           channel: name,
-          chat,
-          id: MessageId.make(messageId(id, sender)),
+          chat: ChatId.make(chat),
+          id: message,
           sender: withItself && owner !== undefined ? owner : SenderId.make(sender),
           ...(attrs["notify"] === undefined ? {} : { senderName: attrs["notify"] }),
           content: text(reading.text),
@@ -205,7 +210,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
           ...(own && !withItself ? { fromSelf: true } : {}),
           ...(kind === undefined ? {} : { kind }),
           ...(quoted === undefined ? {} : { quoted }),
-          at: Number(attrs["t"]) * 1000
+          at: Number.isFinite(seconds) ? seconds * 1000 : 0
         },
         attachments: media.map((file) => ({
           ...(file.name === undefined ? {} : { name: file.name }),
@@ -216,17 +221,14 @@ const make = Effect.fnUntraced(function* (options: Options) {
         ack: Effect.gen(function* () {
           yield* inbox.accept(received)
           yield* heard.put(id, reading.text.slice(0, quotedLength))
-          if (!own) yield* Queue.offer(reads, key)
+          if (!own) yield* Queue.offer(reads, keyOf(message, ChatId.make(chat), me()))
         })
       }
     ]
   })
 
-  const mediaHost = Effect.flatMap(connected, ({ socket }) =>
-    Effect.tryPromise({
-      try: async () => (await socket.refreshMediaConn(false)).hosts[0]?.hostname ?? socket.getMediaHost(),
-      catch: (cause) => unreachable(String(cause))
-    })
+  const mediaHost = Effect.flatMap(connected, ({ ask }) =>
+    ask(async (socket) => (await socket.refreshMediaConn(false)).hosts[0]?.hostname ?? socket.getMediaHost())
   )
 
   const send: Channel["send"] = Effect.fnUntraced(function* (chat, part) {
@@ -243,14 +245,8 @@ const make = Effect.fnUntraced(function* (options: Options) {
     yield* sent.put(id, Buffer.from(kept).toString("base64"))
   })
 
-  /** Says something that nobody waits for, if there is a connection. */
-  const signal = (use: (connection: Socket.Connection) => Promise<unknown>) =>
-    Effect.flatMap(SubscriptionRef.get(current), (connection) =>
-      connection === undefined ? Effect.void : Effect.ignore(Effect.tryPromise(() => use(connection)))
-    )
-
   const typing: NonNullable<Channel["typing"]> = (chat) => {
-    const show = (sign: "composing" | "paused") => signal(({ socket }) => socket.sendPresenceUpdate(sign, chat))
+    const show = (sign: "composing" | "paused") => signal((socket) => socket.sendPresenceUpdate(sign, chat))
     return Effect.andThen(
       Effect.addFinalizer(() => show("paused")),
       Effect.asVoid(Effect.forkScoped(Effect.repeat(show("composing"), Schedule.spaced(typingPeriod))))
@@ -271,10 +267,11 @@ const make = Effect.fnUntraced(function* (options: Options) {
   const onOpen = Effect.fnUntraced(function* (connection: Socket.Connection) {
     const { id, lid } = me()
     yield* claim(jidNormalizedUser(lid))
-    yield* SubscriptionRef.set(current, connection)
     if (options.owner !== undefined) {
-      owner = SenderId.make(yield* identify({ jid: `${digitsOf(options.owner)}@s.whatsapp.net`, other: undefined }))
+      const jid = `${digitsOf(options.owner)}@s.whatsapp.net`
+      owner = SenderId.make(yield* resolve(connection, { jid, other: undefined }))
     } else if (selfChat) owner = SenderId.make(jidNormalizedUser(lid))
+    yield* SubscriptionRef.set(current, connection)
     yield* known.open
     yield* onLogin({ _tag: "LoggedIn", phone: jidNormalizedUser(id).split("@")[0] ?? "" })
   })
@@ -284,10 +281,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
     if (by === "qr") return onLogin({ _tag: "Qr", text: shown })
     if (again) return Effect.void
     return Effect.flatMap(
-      Effect.tryPromise({
-        try: () => connection.socket.requestPairingCode(digitsOf(by.phone)),
-        catch: (cause) => unreachable(String(cause))
-      }),
+      connection.ask((socket) => socket.requestPairingCode(digitsOf(by.phone))),
       (code) => onLogin({ _tag: "Code", code })
     )
   }
@@ -328,7 +322,14 @@ const make = Effect.fnUntraced(function* (options: Options) {
             return { code: event.code, openSince }
         }
       }
-    }).pipe(Effect.ensuring(SubscriptionRef.set(current, undefined)))
+    }).pipe(
+      Effect.ensuring(SubscriptionRef.set(current, undefined)),
+      // The store failed, or the connection in the middle of something.
+      Effect.catchIf(
+        ({ isRetryable }) => isRetryable,
+        ({ message }) => Effect.as(Effect.logWarning(message), { code: 500, openSince: undefined })
+      )
+    )
   )
 
   const connect = Effect.gen(function* () {
@@ -344,7 +345,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
   yield* quiet
   yield* Effect.forkScoped(connect)
   yield* Effect.forkScoped(
-    Effect.forever(Effect.flatMap(Queue.take(reads), (key) => signal(({ socket }) => socket.readMessages([key]))))
+    Effect.forever(Effect.flatMap(Queue.take(reads), (key) => signal((socket) => socket.readMessages([key]))))
   )
   const channel: Channel = {
     name,
@@ -354,7 +355,10 @@ const make = Effect.fnUntraced(function* (options: Options) {
       return owner
     },
     inbound: Stream.fromQueue(arrivals).pipe(
-      Stream.mapEffect((received) => Effect.andThen(known.await, understand(received))),
+      // An id that would be another tomorrow is worse than a wait, and a store that fails may come back.
+      Stream.mapEffect((received) =>
+        known.await.pipe(Effect.andThen(understand(received)), Effect.retry(Schedule.spaced("1 second")))
+      ),
       Stream.flatMap(Stream.fromIterable)
     ),
     send,

@@ -91,6 +91,20 @@ describe("a login", () => {
     })
   )
 
+  it.live("whose connection ends before the code is typed shows another", () =>
+    Effect.gen(function* () {
+      const on = yield* server
+      const claw = yield* start(on, yield* store, { login: { phone: clawPhone } }, { answers: false })
+      yield* until(() => claw.logins.length === 1)
+      on.cutAll()
+      yield* until(() => claw.logins.length === 2)
+      const again = claw.logins[1]
+      assert(again?._tag === "Code")
+      yield* theirs(() => on.type(clawPhone, again.code))
+      yield* claw.loggedIn
+    })
+  )
+
   it.live("that was given up is begun anew", () =>
     Effect.gen(function* () {
       const on = yield* server

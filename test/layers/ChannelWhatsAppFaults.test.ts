@@ -239,7 +239,7 @@ describe("a connection", () => {
           Effect.forever(
             Effect.andThen(
               really(5),
-              Effect.suspend(() => (on.live(clawPhone) === 0 ? TestClock.adjust("1 second") : Effect.void))
+              Effect.suspend(() => (on.live(clawPhone) === 0 ? TestClock.adjust("20 seconds") : Effect.void))
             )
           )
         )

@@ -276,6 +276,10 @@ export const makeWhatsAppServer = async () => {
     cut: (phone: string) => {
       for (const { socket } of everyConnection(phone)) socket.terminate()
     },
+    /** Cuts every connection, those that are not logged in too. */
+    cutAll: () => {
+      for (const { socket } of connections) socket.terminate()
+    },
     /** Every login of the account fails so, until `undefined`. */
     refuse: (phone: string, code: number | undefined) =>
       code === undefined ? refusals.delete(accounts.ofPhone(phone)) : refusals.set(accounts.ofPhone(phone), code),

@@ -28,34 +28,40 @@ const write = (value: unknown) => JSON.stringify(value, BufferJSON.replacer)
 
 export interface Login {
   readonly auth: AuthenticationState
-  /** Whether a phone has linked it. */
-  readonly isLinked: () => boolean
+  /** To be done before each connection: one that was given up half way has named an account, and would pass for a login. */
+  readonly begin: Effect.Effect<void>
   readonly save: Effect.Effect<void, ChannelError>
   /** Keys that are set while this is at work are kept together with these texts, which it may still add to. */
   readonly within: <A>(texts: Map<string, string>, work: () => Promise<A>) => Promise<A>
 }
 
-/** The login that is kept, or the beginning of a new one. `onFailure` is told when the store fails under Baileys. */
-export const load = Effect.fnUntraced(function* (
-  store: Store,
-  onFailure: (error: ChannelError) => void
-): Effect.fn.Return<Login, ChannelError> {
+/** The login that is kept, or the beginning of a new one. */
+export const load = Effect.fnUntraced(function* (store: Store): Effect.fn.Return<Login, ChannelError> {
   const together = new AsyncLocalStorage<Map<string, string>>()
   const run = Effect.runPromiseWith(yield* Effect.context())
-  const told = <A>(effect: Effect.Effect<A, ChannelError>) =>
-    run(Effect.tapError(effect, (error) => Effect.sync(() => onFailure(error))))
 
   const kept = (yield* store.get([credentialsKey])).get(credentialsKey)
   const found: AuthenticationCreds | undefined = kept === undefined ? undefined : JSON.parse(kept, BufferJSON.reviver)
-  // One that was given up half way has named an account, and would be taken for a login.
   const creds = found?.account === undefined ? initAuthCreds() : found
+  let saved = kept
+
+  /** Sets texts, and the credentials if they have changed. */
+  const set = (texts: ReadonlyMap<string, string | undefined>) =>
+    Effect.suspend(() => {
+      const text = write(creds)
+      const changed: ReadonlyArray<readonly [string, string]> = text === saved ? [] : [[credentialsKey, text]]
+      return Effect.andThen(
+        store.set(new Map([...texts, ...changed])),
+        Effect.sync(() => void (saved = text))
+      )
+    })
 
   return {
     auth: {
       creds,
       keys: {
         get: <T extends keyof SignalDataTypeMap>(type: T, ids: Array<string>) =>
-          told(
+          run(
             Effect.map(store.get(ids.map((id) => keyOf(type, id))), (texts) => {
               const values: { [id: string]: SignalDataTypeMap[T] } = {}
               for (const id of ids) {
@@ -68,24 +74,23 @@ export const load = Effect.fnUntraced(function* (
             })
           ),
         set: (data) =>
-          told(
+          run(
             Effect.suspend(() => {
-              const texts = new Map<string, string | undefined>([
-                [credentialsKey, write(creds)],
-                ...(together.getStore() ?? [])
-              ])
+              const texts = new Map<string, string | undefined>(together.getStore())
               for (const [type, entries] of Object.entries(data)) {
                 for (const [id, value] of Object.entries(entries)) {
                   texts.set(keyOf(type, id), value === null ? undefined : write(value))
                 }
               }
-              return store.set(texts)
+              return set(texts)
             })
           )
       }
     },
-    isLinked: () => creds.account !== undefined,
-    save: Effect.suspend(() => store.set(new Map([[credentialsKey, write(creds)]]))),
+    begin: Effect.sync(() => {
+      if (creds.account === undefined) delete creds.me
+    }),
+    save: set(new Map()),
     within: (texts, work) => together.run(texts, work)
   }
 })

@@ -4,7 +4,7 @@
  * Everything in here was written by the sender's device, and may be anything.
  */
 import {
-  areJidsSameUser,
+  jidNormalizedUser,
   type MediaType,
   normalizeMessageContent,
   proto,
@@ -165,8 +165,10 @@ export interface Me {
   readonly id: string
   readonly lid: string
 }
-export const isMe = (jid: string | undefined, { id, lid }: Me): boolean =>
-  areJidsSameUser(jid, id) || areJidsSameUser(jid, lid)
+export const isMe = (jid: string, { id, lid }: Me): boolean => {
+  const user = jidNormalizedUser(jid)
+  return user !== "" && (user === jidNormalizedUser(id) || user === jidNormalizedUser(lid))
+}
 
 /** An address, and the other one of the same user where the envelope has it. */
 export interface Address {

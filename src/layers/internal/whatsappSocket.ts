@@ -32,8 +32,9 @@ export type Event =
   | { readonly _tag: "Closed"; readonly code: number }
 
 export interface Connection {
-  readonly socket: WASocket
   readonly events: Queue.Dequeue<Event>
+  /** Does something with the socket; fails when the connection ends before it has. */
+  readonly ask: <A>(use: (socket: WASocket) => Promise<A>) => Effect.Effect<A, ChannelError>
   /** Sends a message; returns when WhatsApp has acknowledged it. */
   readonly send: (
     jid: string,
@@ -104,6 +105,7 @@ const patience = "30 seconds"
 /** Connects. On release the connection is closed. */
 export const open = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Connection, never, Scope.Scope> {
   const { channel, inbox, login, websocketUrl } = options
+  yield* login.begin
   const events = yield* Queue.unbounded<Event>()
   const closed = yield* Deferred.make<never, ChannelError>()
   const acknowledgements = new Map<string, (error: string | undefined) => void>()
@@ -111,6 +113,23 @@ export const open = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
   const tell = (event: Event) => void Queue.offerUnsafe(events, event)
   const failed = (reason: ChannelError["reason"]) => new ChannelError({ channel, reason })
   const unreachable = (detail: string) => failed(new Unreachable({ detail }))
+
+  const { creds, keys } = login.auth
+  const auth: Login["auth"] = {
+    creds,
+    keys: {
+      get: keys.get,
+      // What could not be kept must not be acknowledged: without a connection it is not.
+      set: async (data) => {
+        try {
+          await keys.set(data)
+        } catch (error) {
+          void socket.end(error instanceof Error ? error : undefined)
+          throw error
+        }
+      }
+    }
+  }
 
   const groupOf = async (jid: string): Promise<GroupMetadata> => {
     const known = groups.get(jid) ?? (await socket.groupMetadata(jid))
@@ -122,7 +141,7 @@ export const open = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
   const socket: WASocket = yield* Effect.acquireRelease(
     Effect.sync((): WASocket =>
       makeWASocket({
-        auth: login.auth,
+        auth,
         logger: silent,
         ...(websocketUrl === undefined ? {} : { waWebSocketUrl: websocketUrl }),
         // A store that fails is waited for by the one who connects.
@@ -166,29 +185,37 @@ export const open = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
     tell({ _tag: "Closed", code })
   })
 
+  // What Baileys waits for when the connection ends, it may wait for in vain.
+  const ask: Connection["ask"] = (use) =>
+    Effect.raceFirst(
+      Effect.tryPromise({
+        try: () => use(socket),
+        catch: (cause) =>
+          isFinal(Predicate.hasProperty(cause, "data") ? cause.data : undefined)
+            ? failed(new Refused({ detail: String(cause) }))
+            : unreachable(String(cause))
+      }),
+      Deferred.await(closed)
+    )
+
   const send: Connection["send"] = Effect.fnUntraced(function* (jid, content, sending) {
     const id = sending.messageId
     const acknowledged = Effect.callback<string | undefined>((resume) => {
       acknowledgements.set(id, (error) => resume(Effect.succeed(error)))
     })
-    const sent = Effect.tryPromise({
-      try: () => socket.sendMessage(jid, content, sending),
-      catch: (cause) =>
-        isFinal(Predicate.hasProperty(cause, "data") ? cause.data : undefined)
-          ? failed(new Refused({ detail: String(cause) }))
-          : unreachable(String(cause))
-    })
-    const [message, error] = yield* Effect.all([sent, acknowledged], { concurrency: "unbounded" }).pipe(
+    const sent = Effect.raceFirst(acknowledged, Deferred.await(closed))
+    const [message, error] = yield* Effect.all([ask((socket) => socket.sendMessage(jid, content, sending)), sent], {
+      concurrency: "unbounded"
+    }).pipe(
       Effect.timeoutOrElse({
         duration: patience,
         orElse: () => Effect.fail(unreachable("WhatsApp did not acknowledge the message"))
       }),
-      Effect.raceFirst(Deferred.await(closed)),
       Effect.ensuring(Effect.sync(() => acknowledgements.delete(id)))
     )
     if (error !== undefined) return yield* failed(new Refused({ detail: `WhatsApp refuses it with error ${error}` }))
     return message ?? (yield* unreachable("there was nothing to send"))
   })
 
-  return { socket, events, send }
+  return { events, ask, send }
 })

@@ -1,9 +1,9 @@
 /**
  * What the claw says, as WhatsApp is sent it.
  */
-import type { AnyMessageContent, proto, WAMessageKey } from "@whiskeysockets/baileys"
+import { type AnyMessageContent, jidNormalizedUser, type proto, type WAMessageKey } from "@whiskeysockets/baileys"
 import { createHash } from "node:crypto"
-import type { ChatId, MessageId, OutboundPart, OutputId } from "../../services/Message.ts"
+import { type ChatId, MessageId, type OutboundPart, type OutputId } from "../../services/Message.ts"
 import { format } from "./whatsappFormat.ts"
 import { isMe, type Me } from "./whatsappRead.ts"
 
@@ -11,14 +11,18 @@ import { isMe, type Me } from "./whatsappRead.ts"
  * The id that an output is sent under, the same however often. It looks as a client's own do.
  */
 export const idOf = (me: Me, chat: ChatId, output: OutputId): string =>
-  `3EB0${createHash("sha256").update(`${me.lid}\n${chat}\n${output}`).digest("hex").slice(0, 18).toUpperCase()}`
+  `3EB0${createHash("sha256")
+    .update(`${jidNormalizedUser(me.lid)}\n${chat}\n${output}`)
+    .digest("hex")
+    .slice(0, 18)
+    .toUpperCase()}`
 
 /** The claw's id of a message: WhatsApp's is its sender's to choose, so it is told apart by the sender. */
-export const messageId = (id: string, sender: string): string => `${id}/${sender}`
+export const messageId = (id: string, sender: string): MessageId => MessageId.make(`${id}/${sender}`)
 
 /** WhatsApp's key of a message. */
 export const keyOf = (message: MessageId, chat: ChatId, me: Me): WAMessageKey & { readonly id: string } => {
-  const cut = message.indexOf("/")
+  const cut = message.lastIndexOf("/")
   const [id, sender] = cut < 0 ? [message, ""] : [message.slice(0, cut), message.slice(cut + 1)]
   const fromMe = isMe(sender, me)
   return { id, remoteJid: chat, fromMe, ...(chat.endsWith("@g.us") && !fromMe ? { participant: sender } : {}) }
