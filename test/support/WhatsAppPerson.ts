@@ -87,7 +87,7 @@ export const makePerson = async (server: WhatsAppServer, phone: string, name = p
     made.ev.on("connection.update", ({ connection, lastDisconnect, qr }) => {
       if (qr !== undefined) server.scan(phone, qr)
       if (connection === "open") open = made
-      if (connection !== "close") return
+      if (connection !== "close" || socket !== made) return
       open = undefined
       if (lastDisconnect !== undefined) setTimeout(connect, 20).unref()
     })

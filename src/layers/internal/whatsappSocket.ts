@@ -118,7 +118,7 @@ export const open = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
   const auth: Login["auth"] = {
     creds,
     keys: {
-      get: keys.get,
+      get: (type, ids) => keys.get(type, ids),
       // What could not be kept must not be acknowledged: without a connection it is not.
       set: async (data) => {
         try {
