@@ -2,6 +2,8 @@
  * Markdown, as models write it, in WhatsApp's own marks: `*bold*`, `_italic_`, `~struck~`. No text gets longer by it.
  */
 
+// What is marked is at most 1,000 characters of one line: the text is a model's, and looking further may take seconds.
+
 /** Stands for an asterisk that is WhatsApp's, until the model's are gone. */
 const bold = "\u0001"
 
@@ -10,16 +12,16 @@ const code = /(```[^\n`]*\n[^]*?```|```[^]*?```|`[^`\n]+`)/
 
 const marks = (text: string): string =>
   text
-    .replace(/!?\[([^\]\n]+)\]\((\S+?)\)/g, (_, label: string, link: string) =>
+    .replace(/!?\[([^[\]\n]+)\]\(([^\s()]+)\)/g, (_, label: string, link: string) =>
       label === link ? link : `${label} (${link})`
     )
     .replace(/^#{1,6} +(.+?) *#*$/gm, (_, title: string) => `${bold}${title.replaceAll("**", "")}${bold}`)
-    .replace(/^(\s*)[*+] (?=\S)/gm, "$1- ")
-    .replace(/\*\*\*(?=\S)([^\n]+?)(?<=\S)\*\*\*/g, `${bold}_$1_${bold}`)
-    .replace(/\*\*(?=\S)([^\n]+?)(?<=\S)\*\*/g, `${bold}$1${bold}`)
-    .replace(/(?<![\w_])__(?=\S)([^\n]+?)(?<=\S)__(?![\w_])/g, `${bold}$1${bold}`)
-    .replace(/(?<![\w*])\*(?=\S)([^*\n]+?)(?<=\S)\*(?![\w*])/g, "_$1_")
-    .replace(/~~(?=\S)([^\n]+?)(?<=\S)~~/g, "~$1~")
+    .replace(/^([ \t]*)[*+] (?=\S)/gm, "$1- ")
+    .replace(/\*\*\*(?=\S)([^\n]{1,1000}?)(?<=\S)\*\*\*/g, `${bold}_$1_${bold}`)
+    .replace(/\*\*(?=\S)([^\n]{1,1000}?)(?<=\S)\*\*/g, `${bold}$1${bold}`)
+    .replace(/(?<![\w_])__(?=\S)([^\n]{1,1000}?)(?<=\S)__(?![\w_])/g, `${bold}$1${bold}`)
+    .replace(/(?<![\w*])\*(?=\S)([^*\n]{1,1000}?)(?<=\S)\*(?![\w*])/g, "_$1_")
+    .replace(/~~(?=\S)([^\n]{1,1000}?)(?<=\S)~~/g, "~$1~")
     .replaceAll(bold, "*")
 
 /** A text as WhatsApp shows it. */
