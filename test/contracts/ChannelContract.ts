@@ -32,7 +32,7 @@ export interface Peer {
   readonly say: (text: string) => Effect.Effect<void>
   /** What the person has been sent so far, as one text. */
   readonly read: Effect.Effect<string>
-  /** Leaves: there will be no more messages. */
+  /** Leaves: there will be no more messages. Where nobody can, the platform being there for good, there is nothing to test. */
   readonly leave?: Effect.Effect<void>
   /** The platform keeps what was not acknowledged, and brings it to a channel that is built again. */
   readonly keepsUnacknowledged?: true
