@@ -266,7 +266,7 @@ const make = Effect.fnUntraced(function* <Agents extends ReadonlyArray<Agent.Any
   const offer = Effect.fnUntraced(function* (name: ChannelName) {
     const code = yield* Effect.flatMap(channels.get(name), admissions.offer)
     if (code !== undefined)
-      yield* Effect.logWarning(`${name} has no owner: whoever sends it "/claim ${code}" within an hour is`)
+      yield* Effect.logWarning(`${name} has no owner. To be it, send it within an hour: /claim ${code}`)
   })
   if (options.pairing !== undefined) {
     yield* Effect.forEach(yield* channels.names, (name) =>

@@ -44,7 +44,7 @@ const assistant = Agent.make("assistant", {
 })
 
 /** A variable of the environment; an empty one is none. */
-const set = (name: string) =>
+export const set = (name: string) =>
   Effect.map(
     Config.option(Config.String(name)),
     Option.filter((value) => value !== "")

@@ -7,13 +7,22 @@ import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
 
 const usage = `effect-claw              a personal agent at this terminal; with stdin piped, a message per line
+effect-claw personal     the same on WhatsApp and Telegram
 effect-claw team TEXT    a planner and two specialists answer one question
 effect-claw backup FILE  copies the state to a new file, also while a claw runs
 
 ANTHROPIC_API_KEY        talk to Claude; without it a rule-following stand-in answers
 ANTHROPIC_BASE_URL       where the Messages API is
 CLAW_MODEL               the model's name
-CLAW_HOME                where state is kept (default ~/.effect-claw)`
+CLAW_HOME                where state is kept (default ~/.effect-claw)
+
+For personal:
+TELEGRAM_BOT_TOKEN       the bot's, from @BotFather
+TELEGRAM_OWNER_ID        the numeric id of its owner
+TELEGRAM_API_ROOT        where the Bot API is
+WHATSAPP_ENABLED         true: link this claw to an account by a QR code
+WHATSAPP_OWNER           the owner's phone number, if the account is not the owner's
+WHATSAPP_WEBSOCKET_URL   where WhatsApp is`
 
 const [command, ...rest] = process.argv.slice(2)
 
@@ -21,6 +30,10 @@ const program = Effect.gen(function* () {
   switch (command) {
     case undefined: {
       const { program } = yield* Effect.promise(() => import("./assistant.ts"))
+      return yield* program
+    }
+    case "personal": {
+      const { program } = yield* Effect.promise(() => import("./personal.ts"))
       return yield* program
     }
     case "team": {

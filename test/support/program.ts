@@ -46,6 +46,8 @@ export interface Program {
   readonly kill: (signal: NodeJS.Signals) => Effect.Effect<void>
   /** Waits until what it wrote, to stdout or stderr, matches. */
   readonly until: (pattern: RegExp) => Effect.Effect<void>
+  /** What it wrote, to stdout and stderr, so far. */
+  readonly seen: Effect.Effect<string>
   readonly ended: Effect.Effect<Ended>
 }
 
@@ -128,6 +130,7 @@ const follow = (child: ChildProcess, onOutput: (text: string) => void, seen: () 
       kill: (signal) => Effect.sync(() => void child.kill(signal)),
       until: (pattern) =>
         when(String(pattern), () => (pattern.test(output.stdout) || pattern.test(output.stderr) ? true : undefined)),
+      seen: Effect.sync(seen),
       ended: when("its end", () => ended)
     }
     return { program, when }
