@@ -96,8 +96,8 @@ const make = Effect.fnUntraced(function* (options: Options) {
   for (const [from, to] of kept) supergroups.set(from, to)
   const migrate = Effect.fnUntraced(function* (from: number, to: number) {
     if (supergroups.get(from) === to) return
+    yield* state.set(name, new Map([[migrations, JSON.stringify([...supergroups, [from, to]])]]))
     supergroups.set(from, to)
-    yield* state.set(name, new Map([[migrations, JSON.stringify([...supergroups])]]))
     yield* Effect.logInfo(`${name}: group ${from} has become supergroup ${to}, and stays the same conversation`)
   }, Effect.mapError(notStored))
   const firstId = (chat: number) => [...supergroups].find(([, to]) => to === chat)?.[0] ?? chat

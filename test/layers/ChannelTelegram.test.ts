@@ -793,6 +793,29 @@ describe("ChannelTelegram", () => {
       })
     )
 
+    virtual("is shown less often in a group, all its topics together", ({ server }) =>
+      Effect.gen(function* () {
+        const forum = server.group("Forum", { forum: true })
+        const { follow = () => Effect.void } = yield* theChannel
+        const shown = () => server.shown(forum.id).length
+        for (const topic of [1, 2]) {
+          const id = OutputId.make(`life.${topic}.1`)
+          yield* follow(ChatId.make(`${forum.id}/${topic}`), { _tag: "TextDelta", output: id, delta: "Hm" })
+          yield* settle
+        }
+        yield* TestClock.adjust("3 seconds")
+        yield* settle
+        assert.strictEqual(shown(), 0)
+        yield* TestClock.adjust("1 second")
+        yield* TelegramServer.until(() => shown() === 1)
+        yield* TestClock.adjust("3 seconds")
+        yield* settle
+        assert.strictEqual(shown(), 1)
+        yield* TestClock.adjust("1 second")
+        yield* TelegramServer.until(() => shown() === 2)
+      })
+    )
+
     virtual("that is begun anew, or comes to nothing, leaves nothing behind", (made) =>
       Effect.gen(function* () {
         const { ada, server } = made

@@ -68,8 +68,8 @@ export const make = Effect.fnUntraced(function* (options: {
   const call: TelegramApi["call"] = (method) => options.call(method, "10 seconds")
   const growing = new Map<OutputId, Growing>()
   const showing = yield* FiberMap.make<OutputId>()
-  /** Until when nothing is shown in a chat, in epoch milliseconds, because Telegram has asked to wait. */
-  const quiet = new Map<ChatId, number>()
+  /** When something may be shown in a chat again, all its topics together, in epoch milliseconds. */
+  const free = new Map<string, number>()
 
   const keyOf = (chat: ChatId) => `live ${chat}`
   const notStored = ({ message }: { readonly message: string }) => new Failure({ code: 0, description: message })
@@ -126,13 +126,17 @@ export const make = Effect.fnUntraced(function* (options: {
 
   /** Shows, after a while, what has been written by then. */
   const showSoon = Effect.fnUntraced(function* (output: OutputId, reply: Growing) {
-    const wait = (quiet.get(reply.chat) ?? 0) - (yield* Clock.currentTimeMillis)
-    yield* Effect.sleep(Duration.max(pauseIn(reply.chat), Duration.millis(Math.max(0, wait))))
+    const [group = ""] = reply.chat.split("/")
+    const now = yield* Clock.currentTimeMillis
+    const pause = Duration.toMillis(pauseIn(reply.chat))
+    const at = Math.max(now + pause, free.get(group) ?? 0)
+    free.set(group, at + pause)
+    yield* Effect.sleep(Duration.millis(at - now))
     yield* reply.lock.withPermit(show(output, reply)).pipe(
       // What cannot be shown now is shown with what comes after it, or with the whole.
       Effect.catch(({ code, message, retryAfter = Duration.zero }) =>
         Effect.gen(function* () {
-          if (code === 429) quiet.set(reply.chat, (yield* Clock.currentTimeMillis) + Duration.toMillis(retryAfter))
+          if (code === 429) free.set(group, (yield* Clock.currentTimeMillis) + Duration.toMillis(retryAfter))
           yield* Effect.logDebug(`${name}: a reply is not shown while it is written: ${message}`)
         })
       )

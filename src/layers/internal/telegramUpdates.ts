@@ -3,11 +3,11 @@
  *
  * https://core.telegram.org/bots/api#update
  */
-import type { Chat, Message, MessageEntity, ReactionType, Update, User } from "grammy/types"
+import type { Chat, Message, MessageEntity, ReactionType, Update, User, UserFromGetMe } from "grammy/types"
 import { type InboundMessage, MessageId, SenderId, text } from "../../services/Message.ts"
 
 /** The account that the bot is. */
-export type Me = Pick<User, "id" | "username">
+export type Me = Pick<UserFromGetMe, "id" | "username">
 
 /** A file that lies on Telegram's servers. */
 export interface RemoteFile {
@@ -122,7 +122,7 @@ const filesOf = ({
 const isForMe = (written: string, entity: MessageEntity, me: Me): boolean => {
   if (entity.type === "text_mention") return entity.user.id === me.id
   const part = written.slice(entity.offset, entity.offset + entity.length).toLowerCase()
-  const name = `@${me.username?.toLowerCase()}`
+  const name = `@${me.username.toLowerCase()}`
   return entity.type === "mention" ? part === name : entity.type === "bot_command" && part.endsWith(name)
 }
 
