@@ -183,8 +183,9 @@ describe("a dependency is loaded by the layer that is made of it, and not before
     "effect-claw/testing": [],
     "effect-claw/programs/Local": [],
     "effect-claw/programs/assistant": [],
-    "effect-claw/layers/ChannelTelegram": ["marked", "grammy"],
+    "effect-claw/layers/ChannelTelegram": ["grammy", "marked"],
     "effect-claw/layers/ChannelTerminal": [],
+    "effect-claw/layers/ChannelWhatsApp": ["@whiskeysockets/baileys"],
     "effect-claw/layers/ModelOffline": [],
     // Loads its SDK in the background, once it is built.
     "effect-claw/layers/ModelAnthropic": [],

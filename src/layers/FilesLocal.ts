@@ -8,7 +8,6 @@ import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
-import { fileTypeFromBuffer } from "file-type"
 import { createHash, randomUUID } from "node:crypto"
 import { mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises"
 import { join, resolve } from "node:path"
@@ -18,6 +17,12 @@ import { StoreFailed } from "../services/StoreFailed.ts"
 
 /** Bytes from which `file-type` tells what a file is. */
 const headOf = 4100
+
+/** Most claws never see a file. */
+const typeOf = async (head: Uint8Array) => {
+  const { fileTypeFromBuffer } = await import("file-type")
+  return (await fileTypeFromBuffer(head))?.mime
+}
 
 const failed = (cause: unknown) =>
   new FilesError({
@@ -64,8 +69,11 @@ export const layer = (options: Options): Layer.Layer<Files> => {
     const id = FileId.make(hash.digest("hex"))
     yield* attempt(() => handle.sync())
     yield* attempt(() => rename(part, pathOf(id)))
-    const found = yield* Effect.promise(() => fileTypeFromBuffer(head).catch(() => undefined))
-    return { id, size, mediaType: found?.mime }
+    const mediaType = yield* Effect.orElseSucceed(
+      attempt(() => typeOf(head)),
+      () => undefined
+    )
+    return { id, size, mediaType }
   }, Effect.scoped)
 
   const isOld = async (name: string, before: number) => (await stat(pathOf(name))).mtimeMs < before
