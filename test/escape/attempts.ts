@@ -8,5 +8,6 @@ import { line } from "./line.ts"
 import { load } from "./load.ts"
 import { reach } from "./reach.ts"
 import { shell } from "./shell.ts"
+import { wayOut } from "./wayOut.ts"
 
-export const attempts: ReadonlyArray<Attempt> = [...reach, ...host, ...kernel, ...load, ...line, ...shell]
+export const attempts: ReadonlyArray<Attempt> = [...reach, ...host, ...kernel, ...load, ...line, ...wayOut, ...shell]

@@ -3,10 +3,15 @@
  * another session and the host's processes, never by what the attempt says of itself.
  */
 import { assert, describe, it, layer } from "@effect/vitest"
+import * as EgressProxy from "effect-claw/layers/EgressProxy"
 import * as SandboxBubblewrap from "effect-claw/layers/SandboxBubblewrap"
 import * as SandboxDocker from "effect-claw/layers/SandboxDocker"
 import * as SandboxVirtual from "effect-claw/layers/SandboxVirtual"
+import * as Audit from "effect-claw/services/Audit"
+import * as Egress from "effect-claw/services/Egress"
+import * as Message from "effect-claw/services/Message"
 import * as Sandbox from "effect-claw/services/Sandbox"
+import * as Vault from "effect-claw/services/Vault"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -17,7 +22,7 @@ import * as Scope from "effect/Scope"
 import { spawn } from "node:child_process"
 import { randomBytes } from "node:crypto"
 import { once } from "node:events"
-import { chmodSync, readdirSync, rmSync, writeFileSync } from "node:fs"
+import { chmodSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { describeWithBubblewrap } from "../support/bubblewrap.ts"
 import { containersOn, describeWithEngine, engineAvailable } from "../support/engine.ts"
@@ -40,8 +45,8 @@ class Ground extends Context.Service<
     readonly world: World
     readonly neighbour: Opened
     readonly open: Stage["open"]
-    /** The session that attempts have together, anew when one of them has ended it. */
-    readonly shared: Effect.Effect<Opened, Sandbox.SandboxError>
+    /** The session that attempts have together, with a way out or without, anew when one of them has ended it. */
+    readonly shared: (wayOut: boolean) => Effect.Effect<Opened, Sandbox.SandboxError>
     readonly giveUp: Effect.Effect<void>
   }
 >()("effect-claw/test/escape/escape.test/Ground") {}
@@ -66,6 +71,27 @@ const furnish = (kind: Kind, world: World, { session, workspace }: Opened) =>
       yield* session.exec({ run: "sleep 1000", env: { OTHER: variable }, deadline: "1 hour" })
   })
 
+/** Makes ways out by a proxy whose secret, and whose authority's key, are canaries too. */
+const proxy = Effect.fnUntraced(function* (world: World) {
+  const { authority, lookup, vault } = world.internet
+  const directory = yield* folder
+  const layer = EgressProxy.layer({
+    directory,
+    lookup,
+    authorities: [authority],
+    limits: { sent: 8 * 1024 * 1024, received: 32 * 1024 * 1024, time: "5 seconds" }
+  }).pipe(Layer.provide([Layer.succeed(Audit.Audit, () => Effect.void), Layer.succeed(Vault.Vault, vault)]))
+  const { open } = Context.get(yield* Layer.build(layer), Egress.Egress)
+  return Effect.fnUntraced(function* (rules: ReadonlyArray<Egress.Rule>) {
+    const [agent, conversation] = [Message.AgentName.make("andy"), Message.ConversationId.make("test:1")]
+    const way = yield* Effect.orDie(open({ agent, conversation, rules }))
+    const key = /-BEGIN PRIVATE KEY-+([^-]+)/.exec(readFileSync(join(directory, "egress", "authority.pem"), "utf8"))
+    // What follows is of the public half.
+    for (const line of key?.[1]?.trim().split("\n").slice(0, 2) ?? []) world.secrets.set(line, "the authority's key")
+    return way
+  })
+})
+
 const ground = (kind: Kind, sandbox: Layer.Layer<Sandbox.Sandbox>) =>
   Layer.effect(
     Ground,
@@ -76,13 +102,17 @@ const ground = (kind: Kind, sandbox: Layer.Layer<Sandbox.Sandbox>) =>
       )
       const notes = { host: world.notes, target: "/mnt/notes", write: false }
       const { open: openSandbox } = yield* Sandbox.Sandbox
-      const open: Stage["open"] = Effect.fnUntraced(function* (options = {}, given) {
+      const wayOut = yield* proxy(world)
+      const open: Stage["open"] = Effect.fnUntraced(function* (options = {}, given, rules) {
         const workspace = given ?? (yield* folder)
-        return { session: yield* openSandbox(Sandbox.makeSpec(options, workspace, [notes])), workspace }
+        const way = rules === undefined ? undefined : yield* wayOut(rules)
+        const session = yield* openSandbox(Sandbox.makeSpec(options, workspace, [notes], undefined, way))
+        return { session, workspace, ...(way === undefined ? {} : { way }) }
       })
-      const neighbour = yield* open()
+      const isReal = kind !== "virtual shell"
+      const neighbour = yield* open({}, undefined, isReal ? world.internet.neighbourRules : undefined)
       yield* furnish(kind, world, neighbour)
-      let current: { readonly opened: Opened; readonly scope: Scope.Closeable } | undefined
+      let current: { readonly opened: Opened; readonly scope: Scope.Closeable; readonly wayOut: boolean } | undefined
       const giveUp = Effect.suspend(() => {
         const given = current
         current = undefined
@@ -94,11 +124,12 @@ const ground = (kind: Kind, sandbox: Layer.Layer<Sandbox.Sandbox>) =>
         neighbour,
         open,
         giveUp,
-        shared: Effect.gen(function* () {
-          if (current !== undefined) return current.opened
+        shared: Effect.fnUntraced(function* (wayOut) {
+          if (current?.wayOut === wayOut) return current.opened
+          yield* giveUp
           const scope = yield* Scope.make()
-          const opened = yield* Scope.provide(open(), scope)
-          current = { opened, scope }
+          const opened = yield* Scope.provide(open({}, undefined, wayOut ? world.internet.rules : undefined), scope)
+          current = { opened, scope, wayOut }
           return opened
         })
       }
@@ -137,7 +168,9 @@ const emptied = (workspace: string) => {
 /** Makes an attempt, and judges it. */
 const make = Effect.fnUntraced(function* (attempt: Attempt, kind: Kind) {
   const { giveUp, neighbour, open, shared, world } = yield* Ground
-  const own = attempt.alone === undefined ? yield* shared : yield* open(attempt.alone)
+  const { port, rules } = attempt.wayOut === true ? world.internet : { port: 0, rules: undefined }
+  const own =
+    attempt.alone === undefined ? yield* shared(rules !== undefined) : yield* open(attempt.alone, undefined, rules)
   const stage: Stage = { kind, world, neighbour, open, own, mark: `escape${randomBytes(6).toString("hex")}` }
   const before = process.memoryUsage().rss
   const watched = { answered: true, memory: before }
@@ -165,6 +198,11 @@ const make = Effect.fnUntraced(function* (attempt: Attempt, kind: Kind) {
     yield* Effect.ignore(Sandbox.run(own.session, { run: swept, cwd: "/" }))
     emptied(own.workspace)
     if (seen.lost !== undefined) yield* giveUp
+  }
+  // What did not come by a way out was kept in by the rules, and not by its being broken.
+  if (attempt.wayOut === true && attempt.alone === undefined) {
+    const still = yield* Sandbox.run(own.session, { run: `curl -qsS -m 5 http://allowed.test:${port}/` })
+    assert.deepInclude(still, { stdout: "hello\n", code: 0 }, `the way out, thereafter: ${still.stderr}`)
   }
   Table.tell(attempt, kind, seen)
 })
