@@ -12,6 +12,7 @@ import { createServer as createHttps } from "node:https"
 import { createServer, type AddressInfo } from "node:net"
 import { brotliDecompressSync, gunzipSync, gzipSync, inflateSync } from "node:zlib"
 import { makeAuthority } from "../support/certificates.ts"
+import type { World } from "./World.ts"
 
 /** The hosts, and what a sandbox's rules and the vault say of them. */
 export interface Internet {
@@ -68,7 +69,7 @@ const bodyOf = async (request: IncomingMessage): Promise<Buffer> => {
 }
 
 export const makeInternet = async (
-  world: { readonly ports: ReadonlyArray<number>; readonly address: string },
+  world: Pick<World, "address" | "anyPort" | "loopback6Port" | "loopbackPort">,
   heard: (what: string) => void
 ): Promise<Internet> => {
   const token = `token-${randomBytes(6).toString("hex")}+${randomBytes(6).toString("hex")}`
@@ -89,12 +90,12 @@ export const makeInternet = async (
     if (host !== "allowed.test" && all.some((reading) => reading.includes(token)))
       heard("another host was told the secret")
     if (url.includes("smuggled")) heard("a host was asked for what nobody had judged")
-    if (host === "strict.test" && !(method === "GET" && /^\/ok(?:[/?]|$)/.test(new URL(url, "http://a").pathname)))
+    if (host === "strict.test" && !(method === "GET" && /^\/ok(?:[/?]|$)/.test(new URL(`http://a${url}`).pathname)))
       heard("a host was asked for what its rule does not admit")
     if (host === "neighbour.test" && url !== neighbourPath) heard("another session's way out was used")
     const told = headers.authorization ?? ""
-    const { pathname, searchParams } = new URL(url, "http://host")
-    switch (pathname) {
+    const { pathname, searchParams } = new URL(`http://host${url}`)
+    switch (/^\/[^/]*/.exec(pathname)?.[0]) {
       case "/echo":
         return void response.end(`${method} ${url}\n${rawHeaders.join("\n")}\n`)
       case "/forms":
@@ -216,8 +217,10 @@ export const makeInternet = async (
       Egress.allow("open.test", admitted),
       Egress.allow("*.wild.test", { ...admitted, methods: ["GET", "POST"] }),
       Egress.allow("strict.test", { ...admitted, methods: ["GET"], paths: ["/ok"] }),
-      Egress.allow("rebinds.test", { ...admitted, ports: [...world.ports, port, securePort] }),
-      Egress.allow("*.inward.test", { ports: [...world.ports, 80, 443, port, securePort] })
+      Egress.allow("rebinds.test", { ...admitted, ports: [world.loopbackPort, port] }),
+      Egress.allow("*.inward.test", {
+        ports: [world.loopbackPort, world.loopback6Port, world.anyPort, 80, 443, port, securePort]
+      })
     ],
     neighbourRules: [Egress.allow("neighbour.test", { ...admitted, paths: [neighbourPath] })],
     neighbourPath,

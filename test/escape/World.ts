@@ -173,7 +173,7 @@ export const makeWorld = async (): Promise<World> => {
       .flatMap((addresses) => addresses ?? [])
       .find(({ family, internal }) => family === "IPv4" && !internal)?.address ?? "172.17.0.1"
   const ports = { loopbackPort: portOf(0), loopback6Port: portOf(1), anyPort: portOf(2) }
-  const internet = await makeInternet({ ports: Object.values(ports), address }, (what) => heard.push(what))
+  const internet = await makeInternet({ ...ports, address }, (what) => heard.push(what))
 
   const secrets = new Map([
     ...internet.secrets.map((form) => [form, "the proxy's secret"] as const),
