@@ -149,17 +149,22 @@ export const layer = (options: Options): Layer.Layer<Egress, EgressError> =>
           }
         }
 
+      const secretOf = ({ secret }: Rule) => (secret === undefined ? undefined : vault.get(secret))
+      const check = Effect.fnUntraced(function* (rules: ReadonlyArray<Rule>) {
+        const rule = rules.find((rule) => rule.secret !== undefined && secretOf(rule) === undefined)
+        if (rule === undefined) return
+        const detail = `the rule for ${rule.host} names the secret ${rule.secret}, which the vault does not have; give it to the vault, or take it from the rule`
+        return yield* new EgressError({ reason: new SecretUnknown({ detail }) })
+      })
+
       return Egress.of({
+        check,
         open: Effect.fn("Egress.open")(function* ({ agent, conversation, rules }) {
+          yield* check(rules)
           const credentials = new Map<Rule, Credentials.Credential>()
           for (const rule of rules) {
-            if (rule.secret === undefined) continue
-            const secret = vault.get(rule.secret)
-            if (secret === undefined) {
-              const detail = `the rule for ${rule.host} names the secret ${rule.secret}, which the vault does not have`
-              return yield* new EgressError({ reason: new SecretUnknown({ detail }) })
-            }
-            credentials.set(rule, Credentials.credential(rule, Redacted.value(secret)))
+            const secret = secretOf(rule)
+            if (secret !== undefined) credentials.set(rule, Credentials.credential(rule, Redacted.value(secret)))
           }
           const signer = rules.some(isRead) ? yield* authority : undefined
           const folder = yield* Effect.acquireRelease(

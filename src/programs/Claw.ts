@@ -22,6 +22,7 @@ import type { Binding } from "../services/Bind.ts"
 import * as Budget from "../services/Budget.ts"
 import { type Channel, type ChannelError, Channels, type InboundDelivery } from "../services/Channel.ts"
 import { Conversations } from "../services/Conversations.ts"
+import { Egress } from "../services/Egress.ts"
 import type { Files } from "../services/Files.ts"
 import * as Gate from "../services/Gate.ts"
 import { make as makeHomeZone, type TimeZoneInvalid } from "../services/HomeZone.ts"
@@ -290,7 +291,14 @@ const validate = Effect.fnUntraced(function* (
       return yield* new Agent.AgentError({ agent, detail: "a binding names it, and the claw does not have it" })
     }
   }
+  const egress = yield* Effect.serviceOption(Egress)
   for (const { agent, model } of agents.values()) {
+    if (Option.isSome(egress)) {
+      yield* Effect.mapError(
+        egress.value.check(agent.sandbox.egress ?? []),
+        ({ message }) => new Agent.AgentError({ agent: agent.name, detail: message })
+      )
+    }
     const info = Context.get(model, ModelInfo)
     const instructions = PromptSize.tokensOf([Prompt.systemMessage({ content: agent.instructions })])
     if (instructions > Math.min(agent.limits.prompt, info.contextTokens - info.outputTokens) / 2) {

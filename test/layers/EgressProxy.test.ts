@@ -296,6 +296,7 @@ describe("EgressProxy", () => {
           headers: { "content-encoding": "gzip" }
         }),
         yield* ask(`http://${token}.wild.test:${server.port}/`),
+        yield* ask(`http://${token.toUpperCase()}.wild.test:${server.port}/`),
         yield* ask(`https://${hex}.wild.test:${server.port}/`)
       ]
       assert.deepStrictEqual(
@@ -627,7 +628,7 @@ describe("EgressProxy", () => {
       const unknown = yield* Effect.flip(proxy([Egress.allow("a.test", { secret: "NONE" })]))
       assert.strictEqual(
         unknown.message,
-        "no way out: the rule for a.test names the secret NONE, which the vault does not have"
+        "no way out: the rule for a.test names the secret NONE, which the vault does not have; give it to the vault, or take it from the rule"
       )
       const long = join(directory(), "x".repeat(100))
       const tooLong = yield* Effect.flip(proxy([Egress.allow("a.test")], { directory: long }))

@@ -160,7 +160,7 @@ export const make = (session: Session): http.Server => {
     const leaks = session.leaksOf(rule)
     const asked = without(headersOf(request), "content-length")
     const path = url.pathname + url.search
-    if (leaks.isIn([request.url, path, ...asked.flat()].join("\n")))
+    if (leaks.isIn([request.url, url.host, path, ...asked.flat()].join("\n")))
       throw new Refused(403, "the request has a secret in it")
     const credential = session.credentialOf(rule)
     // Where a body ends is said by the proxy, also when a header that said so was called one of the connection.
@@ -269,7 +269,8 @@ export const make = (session: Session): http.Server => {
         if (url === null || host === undefined) throw new Refused(400, "a tunnel leads to a host and a port")
         const port = Number(url.port)
         const rule = judge({ host, port }, url)
-        if (session.leaksOf(rule).isIn(asked)) throw new Refused(403, "the host's name has a secret in it")
+        if (session.leaksOf(rule).isIn(`${asked}\n${host}`))
+          throw new Refused(403, "the host's name has a secret in it")
         if (rules.some((rule) => isRead(rule) && admits([rule], { host, port }) !== undefined)) {
           const secureContext = await session.contextFor(host)
           socket.write("HTTP/1.1 200 Connection Established\r\n\r\n")
