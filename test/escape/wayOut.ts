@@ -166,6 +166,8 @@ python3 -c "import urllib.request as r; r.build_opener(r.ProxyHandler({})).open(
           "allowed.test.evil.test",
           "evilallowed.test",
           "x.allowed.test",
+          "evil.test\0.wild.test",
+          "evil.test%00.wild.test",
           "allowed.test\0.evil.test",
           "allowed.test%00.evil.test",
           "allowed.test%2eevil.test",
