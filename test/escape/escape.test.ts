@@ -272,14 +272,15 @@ const killed = (kind: "SandboxBubblewrap" | "SandboxDocker", sandbox: Layer.Laye
           import * as Sandboxes from "effect-claw/layers/${kind}"
           import * as Egress from "effect-claw/services/Egress"
           import * as Sandbox from "effect-claw/services/Sandbox"
+          import { Audit } from "effect-claw/services/Audit"
           import { Vault } from "effect-claw/services/Vault"
           import * as Effect from "effect/Effect"
           import * as Layer from "effect/Layer"
-import * as Redacted from "effect/Redacted"
           import * as Redacted from "effect/Redacted"
           import { mkdirSync } from "node:fs"
           const rules = [Egress.allow("a.test", { ports: [${server.port}], addresses: ["127.0.0.1"], secret: "TOKEN" })]
           const vault = Layer.succeed(Vault, new Map([["TOKEN", Redacted.make("a-secret-of-a-claw")]]))
+          const audit = Layer.succeed(Audit, () => Effect.void)
           const proxy = EgressProxy.layer({
             directory: ${JSON.stringify(state)},
             lookup: () => Promise.resolve(["127.0.0.1"])
@@ -298,10 +299,10 @@ import * as Redacted from "effect/Redacted"
             }), { concurrency: 4 })
             console.log(asked.map(({ stdout, stderr }) => stdout + stderr).join(" "))
             yield* Effect.never
-          })).pipe(Effect.provide([Sandboxes.layer(), proxy.pipe(Layer.provide(vault))])))`
+          })).pipe(Effect.provide([Sandboxes.layer(), proxy.pipe(Layer.provide([audit, vault]))])))`
         const child = spawn(process.execPath, ["--conditions=source", "--input-type=module", "-e", script], {
           env: { ...process.env, TMPDIR: temporary, MARK: mark },
-          stdio: ["ignore", "pipe", "ignore"]
+          stdio: ["ignore", "pipe", "inherit"]
         })
         yield* Effect.addFinalizer(() => Effect.sync(() => child.kill("SIGKILL")))
         const [said] = yield* Effect.promise(() => once(child.stdout, "data"))

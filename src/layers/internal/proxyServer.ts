@@ -123,7 +123,8 @@ const answerRaw = (socket: Duplex) => (refused: Refused) => {
 export const make = (session: Session): http.Server => {
   const { attend, limits, rules } = session
   const poolOf = (secure: boolean) => {
-    const pool = new http.Agent({ keepAlive: true, maxFreeSockets: 8, timeout: 60_000 })
+    // A client may send many requests before it reads an answer.
+    const pool = new http.Agent({ keepAlive: true, maxSockets: 64, maxFreeSockets: 8, timeout: 60_000 })
     pool.createConnection = ({ host, port }, done) => {
       session.dial(host ?? "", Number(port), secure).then(
         (socket) => done?.(null, socket),
