@@ -499,6 +499,24 @@ describe("EgressProxy", () => {
   )
 
   test(
+    "requests that are sent before the first is answered reach the host by so many at once, and all are answered",
+    Effect.gen(function* () {
+      const server = yield* origin(() => {})
+      const { socket } = yield* proxy([Egress.allow("a.test", { ports: [server.port], ...local })])
+      yield* raw(socket, `GET http://a.test:${server.port}/ HTTP/1.1\r\nhost: a\r\n\r\n`.repeat(500))
+      assert.strictEqual(server.seen.length, 64)
+      // Nor do they wait for each other without end.
+      const answered = yield* origin((_, response) => response.end())
+      const other = yield* proxy([Egress.allow("a.test", { ports: [answered.port], ...local })])
+      const all = yield* raw(
+        other.socket,
+        `GET http://a.test:${answered.port}/ HTTP/1.1\r\nhost: a\r\n\r\n`.repeat(500)
+      )
+      assert.lengthOf(all.match(/^HTTP\/1\.1 200 /gm) ?? [], 500)
+    })
+  )
+
+  test(
     "a session asks for so much, so long and so often, and no more",
     Effect.gen(function* () {
       const server = yield* origin((seen, response) => {

@@ -123,8 +123,7 @@ const answerRaw = (socket: Duplex) => (refused: Refused) => {
 export const make = (session: Session): http.Server => {
   const { attend, limits, rules } = session
   const poolOf = (secure: boolean) => {
-    // A client may send many requests before it reads an answer.
-    const pool = new http.Agent({ keepAlive: true, maxSockets: 64, maxFreeSockets: 8, timeout: 60_000 })
+    const pool = new http.Agent({ keepAlive: true, maxFreeSockets: 8, timeout: 60_000 })
     pool.createConnection = ({ host, port }, done) => {
       session.dial(host ?? "", Number(port), secure).then(
         (socket) => done?.(null, socket),
