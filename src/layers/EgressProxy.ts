@@ -183,7 +183,7 @@ export const layer = (options: Options): Layer.Layer<Egress, EgressError> =>
 
           const fork = yield* FiberSet.makeRuntime()
           // One connection may send many requests before it reads an answer.
-          const { withPermit } = yield* Semaphore.make(connections)
+          const turns = yield* Semaphore.make(connections)
           const leaks = new Map([undefined, ...rules.map(({ secret }) => secret)].map((name) => [name, leaksBut(name)]))
           const { mask } = leaksBut(undefined)
           const minute = { begun: 0, requests: 0 }
@@ -218,7 +218,7 @@ export const layer = (options: Options): Layer.Layer<Egress, EgressError> =>
               fork(
                 Effect.andThen(
                   count,
-                  withPermit(
+                  turns.withPermit(
                     Effect.tryPromise({
                       try: (signal) => work(counted, signal),
                       catch: (cause) =>
