@@ -9,7 +9,7 @@ import { randomBytes } from "node:crypto"
 import { once } from "node:events"
 import { createServer as createHttp, type IncomingMessage, type RequestListener, type Server } from "node:http"
 import { createServer as createHttps } from "node:https"
-import { createServer, type AddressInfo } from "node:net"
+import { createServer, type AddressInfo, type Socket } from "node:net"
 import { brotliDecompressSync, gunzipSync, gzipSync, inflateSync } from "node:zlib"
 import { makeAuthority } from "../support/certificates.ts"
 import type { World } from "./World.ts"
@@ -166,7 +166,12 @@ export const makeInternet = async (
     "evil.test",
     "*.wild.test"
   )
+  const sockets = new Set<Socket>()
   const listening = async <S extends Server | ReturnType<typeof createServer>>(server: S, host: string, port = 0) => {
+    server.on("connection", (socket: Socket) => {
+      sockets.add(socket)
+      socket.once("close", () => sockets.delete(socket))
+    })
     server.listen(port, host)
     await once(server, "listening")
     return server
@@ -241,8 +246,9 @@ export const makeInternet = async (
     },
     authority: authority.pem,
     close: async () => {
-      for (const server of [plain, secure]) server.closeAllConnections()
-      await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
+      const closed = servers.map((server) => new Promise((resolve) => server.close(resolve)))
+      for (const socket of sockets) socket.destroy()
+      await Promise.all(closed)
     }
   }
 }
