@@ -92,8 +92,10 @@ while (1) {
     for my $stream (1, 2) { vec($read, fileno $command->{$stream}, 1) = 1 if $command->{$stream} }
     vec($write, fileno $command->{0}, 1) = 1 if $command->{0} && length $command->{stdin};
   }
-  next if select($read, $write, undef, undef) < 0;
-  if (vec($read, fileno $woken, 1)) { sysread $woken, my $ignored, 4096; reap() }
+  # A signal that comes just before the wait is handled after it: perl puts handlers off. So while a command runs, it is short.
+  next if select($read, $write, undef, %commands ? 0.1 : undef) < 0;
+  sysread $woken, my $ignored, 4096 if vec($read, fileno $woken, 1);
+  reap();
   for my $number (keys %commands) {
     for my $stream (1, 2) {
       my $from = $commands{$number}{$stream};

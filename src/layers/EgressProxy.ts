@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import * as Semaphore from "effect/Semaphore"
 import { lookup } from "node:dns/promises"
 import { once } from "node:events"
 import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises"
@@ -35,7 +36,7 @@ export interface Limits {
   readonly time?: Duration.Input
   /** Requests and tunnels that begin in one minute. Default 3,000. */
   readonly perMinute?: number
-  /** Connections at once; more are closed. Default 64. */
+  /** Connections at once, more of which are closed; and requests at once, more of which wait. Default 64. */
   readonly connections?: number
 }
 
@@ -149,17 +150,22 @@ export const layer = (options: Options): Layer.Layer<Egress, EgressError> =>
           }
         }
 
+      const secretOf = ({ secret }: Rule) => (secret === undefined ? undefined : vault.get(secret))
+      const check = Effect.fnUntraced(function* (rules: ReadonlyArray<Rule>) {
+        const rule = rules.find((rule) => rule.secret !== undefined && secretOf(rule) === undefined)
+        if (rule === undefined) return
+        const detail = `the rule for ${rule.host} names the secret ${rule.secret}, which the vault does not have; give it to the vault, or take it from the rule`
+        return yield* new EgressError({ reason: new SecretUnknown({ detail }) })
+      })
+
       return Egress.of({
+        check,
         open: Effect.fn("Egress.open")(function* ({ agent, conversation, rules }) {
+          yield* check(rules)
           const credentials = new Map<Rule, Credentials.Credential>()
           for (const rule of rules) {
-            if (rule.secret === undefined) continue
-            const secret = vault.get(rule.secret)
-            if (secret === undefined) {
-              const detail = `the rule for ${rule.host} names the secret ${rule.secret}, which the vault does not have`
-              return yield* new EgressError({ reason: new SecretUnknown({ detail }) })
-            }
-            credentials.set(rule, Credentials.credential(rule, Redacted.value(secret)))
+            const secret = secretOf(rule)
+            if (secret !== undefined) credentials.set(rule, Credentials.credential(rule, Redacted.value(secret)))
           }
           const signer = rules.some(isRead) ? yield* authority : undefined
           const folder = yield* Effect.acquireRelease(
@@ -176,6 +182,8 @@ export const layer = (options: Options): Layer.Layer<Egress, EgressError> =>
           yield* tried(() => chmod(folder, 0o755))
 
           const fork = yield* FiberSet.makeRuntime()
+          // One connection may send many requests before it reads an answer.
+          const turns = yield* Semaphore.make(connections)
           const leaks = new Map([undefined, ...rules.map(({ secret }) => secret)].map((name) => [name, leaksBut(name)]))
           const { mask } = leaksBut(undefined)
           const minute = { begun: 0, requests: 0 }
@@ -210,13 +218,15 @@ export const layer = (options: Options): Layer.Layer<Egress, EgressError> =>
               fork(
                 Effect.andThen(
                   count,
-                  Effect.tryPromise({
-                    try: (signal) => work(counted, signal),
-                    catch: (cause) =>
-                      cause instanceof ProxyServer.Refused
-                        ? cause
-                        : new ProxyServer.Refused(502, cause instanceof Error ? cause.message : String(cause))
-                  })
+                  turns.withPermit(
+                    Effect.tryPromise({
+                      try: (signal) => work(counted, signal),
+                      catch: (cause) =>
+                        cause instanceof ProxyServer.Refused
+                          ? cause
+                          : new ProxyServer.Refused(502, cause instanceof Error ? cause.message : String(cause))
+                    })
+                  )
                 ).pipe(
                   Effect.timeoutOrElse({
                     duration: time,

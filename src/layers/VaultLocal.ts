@@ -1,16 +1,18 @@
 /**
  * A vault of this machine: secrets from the environment, from files, or from a command such as a keychain's.
  *
- * They are read once, when the claw starts. What the claw logs is masked by them.
+ * They are read once, when the claw starts. What the claw logs and traces is masked by them.
  */
 import * as Cause from "effect/Cause"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Formatter from "effect/Formatter"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
+import * as Tracer from "effect/Tracer"
 import { execFile } from "node:child_process"
 import { readFile } from "node:fs/promises"
 import { promisify } from "node:util"
@@ -77,6 +79,29 @@ const masked = <Output>(
     return logger.log({ ...options, message: [message, shown].flat(), cause: Cause.empty })
   })
 
+/** A tracer whose spans are told no secrets: by attributes, by events, by the errors that they end with. */
+const maskedTracer = (tracer: Tracer.Tracer, { mask }: Leaks.Leaks): Tracer.Tracer =>
+  Tracer.make({
+    ...(tracer.context === undefined ? {} : { context: tracer.context }),
+    span: (options) => {
+      const span = tracer.span(options)
+      const [attribute, event, end] = [span.attribute.bind(span), span.event.bind(span), span.end.bind(span)]
+      const attributesOf = (attributes: Record<string, unknown> = {}) =>
+        Object.fromEntries(Object.entries(attributes).map(([key, value]) => [key, hidden(value, mask)]))
+      // It stays the span that its tracer made, which may know its own.
+      return Object.assign(span, {
+        attribute: (key: string, value: unknown) => attribute(key, hidden(value, mask)),
+        event: (name: string, at: bigint, attributes?: Record<string, unknown>) =>
+          event(mask(name), at, attributesOf(attributes)),
+        end: (at: bigint, exit: Exit.Exit<unknown, unknown>) => {
+          const pretty = Exit.isFailure(exit) ? Cause.pretty(exit.cause) : ""
+          const shown = mask(pretty)
+          end(at, shown === pretty ? exit : Exit.fail(Object.assign(new Error(shown), { stack: shown })))
+        }
+      })
+    }
+  })
+
 /** What is no text is left as it is, unless there is a secret in it. */
 const hidden = (message: unknown, mask: (text: string) => string): unknown => {
   if (Array.isArray(message)) return message.map((part) => hidden(part, mask))
@@ -93,8 +118,8 @@ const hidden = (message: unknown, mask: (text: string) => string): unknown => {
 /**
  * The vault.
  *
- * Provides `Vault`, and loggers that mask its secrets to all that it is provided to; requires nothing. Holds nothing to
- * release.
+ * Provides `Vault`, and loggers and a tracer that mask its secrets to all that it is provided to; requires nothing. Holds
+ * nothing to release.
  */
 export const layer = (secrets: Readonly<Record<string, Source>>): Layer.Layer<never, VaultError> =>
   Layer.effectContext(
@@ -102,6 +127,11 @@ export const layer = (secrets: Readonly<Record<string, Source>>): Layer.Layer<ne
       const vault = new Map(yield* Effect.forEach(Object.entries(secrets), ([name, source]) => read(name, source)))
       const leaks = Leaks.make(vault)
       const loggers = [...(yield* Logger.CurrentLoggers)].map((logger) => masked(logger, leaks))
-      return Context.make(Vault, vault).pipe(Context.add(Logger.CurrentLoggers, new Set(loggers)))
+      const tracer = yield* Tracer.Tracer
+      return Context.make(Vault, vault).pipe(
+        Context.add(Logger.CurrentLoggers, new Set(loggers)),
+        // Its spans go nowhere, and it is known by that.
+        Context.add(Tracer.Tracer, tracer === Tracer.nativeTracer ? tracer : maskedTracer(tracer, leaks))
+      )
     })
   )

@@ -25,6 +25,7 @@ import { type Channel, type ChannelError, Channels, type InboundDelivery } from 
 import { Conversations } from "../services/Conversations.ts"
 import type { ChannelState } from "../services/ChannelState.ts"
 import * as Commands from "../services/Commands.ts"
+import { Egress } from "../services/Egress.ts"
 import type { Files } from "../services/Files.ts"
 import * as Gate from "../services/Gate.ts"
 import type { TimeZoneInvalid } from "../services/HomeZone.ts"
@@ -302,7 +303,14 @@ const validate = Effect.fnUntraced(function* (
       return yield* new Agent.AgentError({ agent, detail: "a binding names it, and the claw does not have it" })
     }
   }
+  const egress = yield* Effect.serviceOption(Egress)
   for (const { agent, model } of agents.values()) {
+    if (Option.isSome(egress)) {
+      yield* Effect.mapError(
+        egress.value.check(agent.sandbox.egress ?? []),
+        ({ message }) => new Agent.AgentError({ agent: agent.name, detail: message })
+      )
+    }
     const info = Context.get(model, ModelInfo)
     const instructions = PromptSize.tokensOf([Prompt.systemMessage({ content: agent.instructions })])
     if (instructions > Math.min(agent.limits.prompt, info.contextTokens - info.outputTokens) / 2) {

@@ -102,8 +102,9 @@ export interface Target {
 
 /** Whether a path is at or below another, both taken apart as servers do: `/a/../b` is `/b`, and so is `/a/%2e%2e/b`. */
 const isBelowPath = (path: string, above: string): boolean => {
+  // With a host before it, so that none is read out of `//host/a`.
   const whole = (text: string) =>
-    URL.parse(text.replace(/%2f|%5c/gi, "/"), "http://host")?.pathname.replace(/\/+/g, "/")
+    URL.parse(`http://host${text.replace(/%2f|%5c/gi, "/")}`)?.pathname.replace(/\/+/g, "/")
   const [way, root] = [whole(path), whole(above)?.replace(/\/$/, "")]
   return way !== undefined && root !== undefined && (way === root || way.startsWith(`${root}/`))
 }
@@ -194,6 +195,8 @@ export const environmentOf = ({ environment }: WayOut): Readonly<Record<string, 
 export class Egress extends Context.Service<
   Egress,
   {
+    /** Whether there are the secrets that rules name. A claw asks when it starts. */
+    readonly check: (rules: ReadonlyArray<Rule>) => Effect.Effect<void, EgressError>
     /** A way out for one session, as long as the scope is open. */
     readonly open: (request: EgressRequest) => Effect.Effect<WayOut, EgressError, Scope.Scope>
   }

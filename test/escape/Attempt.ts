@@ -1,6 +1,7 @@
 /**
  * An attempt: one technique, tried from inside one or more kinds of sandbox.
  */
+import type * as Egress from "effect-claw/services/Egress"
 import type * as Sandbox from "effect-claw/services/Sandbox"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
@@ -17,15 +18,17 @@ export const real = ["container", "bubblewrap"] as const satisfies ReadonlyArray
 export interface Opened {
   readonly session: Sandbox.SandboxSession
   readonly workspace: string
+  /** Its way out, as the host sees it, if it has one. */
+  readonly way?: Egress.WayOut
 }
 
 /** Where a script runs: in a sandbox, or to show that the canaries work, on the host. */
 export interface Place {
   readonly world: World
   /** Another agent's place, which knows nothing of this. */
-  readonly neighbour: Pick<Opened, "workspace">
+  readonly neighbour: Pick<Opened, "way" | "workspace">
   /** The place that is attacked from. */
-  readonly own: Pick<Opened, "workspace">
+  readonly own: Pick<Opened, "way" | "workspace">
   /** A word by which the host finds what the attempt started. */
   readonly mark: string
 }
@@ -35,10 +38,11 @@ export interface Stage extends Place {
   readonly kind: Kind
   readonly neighbour: Opened
   readonly own: Opened
-  /** Opens one more. */
+  /** Opens one more, with a way out by rules. */
   readonly open: (
     options?: Sandbox.SandboxOptions,
-    workspace?: string
+    workspace?: string,
+    rules?: ReadonlyArray<Egress.Rule>
   ) => Effect.Effect<Opened, Sandbox.SandboxError, Scope.Scope>
 }
 
@@ -71,6 +75,8 @@ export interface Attempt {
   }
   /** Limits of a session of its own, which it has if it may break one. */
   readonly alone?: Sandbox.SandboxOptions
+  /** It is made in a session with a way out, which, unless it is one of its own, still leads to its host thereafter. */
+  readonly wayOut?: true
   readonly deadline?: Duration.Input
   /** Tried on the host itself too, where it must reach a canary; else nothing is shown by its failure inside. */
   readonly onHost?: boolean

@@ -20,6 +20,7 @@ import {
 import { createServer, type ListenOptions } from "node:net"
 import { hostname, networkInterfaces, tmpdir } from "node:os"
 import { join } from "node:path"
+import { type Internet, makeInternet } from "./Internet.ts"
 
 /** A folder of the host that anybody may use, so that no permission does a sandbox's work for it. */
 export const openFolder = (name: string): string => {
@@ -49,6 +50,7 @@ export interface World {
   readonly abstractName: string
   /** An address of the host that others can reach. */
   readonly address: string
+  readonly internet: Internet
   /** Each secret, and where it is from. Another session's can be added. */
   readonly secrets: Map<string, string>
   /** What was reached, by what was seen and by the state outside; empty when all is well. */
@@ -145,7 +147,7 @@ export const makeWorld = async (): Promise<World> => {
       ] satisfies ReadonlyArray<readonly [string, ListenOptions]>
     ).map(async ([name, options]) => {
       const server = createServer((socket) => {
-        heard.push(name)
+        heard.push(`${name} was connected to`)
         socket
           .on("error", () => {})
           .resume()
@@ -162,11 +164,19 @@ export const makeWorld = async (): Promise<World> => {
     const address = servers[index]?.address()
     return typeof address === "object" && address !== null ? address.port : 9
   }
-  const datagrams = createSocket("udp4", () => heard.push("a datagram"))
+  const datagrams = createSocket("udp4", () => heard.push("a datagram was sent"))
   datagrams.bind(0, "127.0.0.1")
   await once(datagrams, "listening")
 
+  const address =
+    Object.values(networkInterfaces())
+      .flatMap((addresses) => addresses ?? [])
+      .find(({ family, internal }) => family === "IPv4" && !internal)?.address ?? "172.17.0.1"
+  const ports = { loopbackPort: portOf(0), loopback6Port: portOf(1), anyPort: portOf(2) }
+  const internet = await makeInternet({ ...ports, address }, (what) => heard.push(what))
+
   const secrets = new Map([
+    ...internet.secrets.map((form) => [form, "the proxy's secret"] as const),
     [fileSecret, "a host file"],
     [variableSecret, "the claw's environment"],
     [socketSecret, "a host socket"]
@@ -180,7 +190,7 @@ export const makeWorld = async (): Promise<World> => {
     )
     return [
       ...leaked,
-      ...heard.splice(0).map((name) => `${name} was connected to`),
+      ...new Set(heard.splice(0)),
       ...(stateOf(folder) === before.files ? [] : ["a host file was changed"]),
       ...(machine() === before.machine ? [] : ["a setting of the machine was changed"]),
       ...(drift() < 5000 ? [] : ["the clock was set"])
@@ -192,20 +202,17 @@ export const makeWorld = async (): Promise<World> => {
     outside,
     notes,
     variable,
-    loopbackPort: portOf(0),
-    loopback6Port: portOf(1),
-    anyPort: portOf(2),
+    ...ports,
     datagramPort: datagrams.address().port,
     socketPath: join(folder, "host.sock"),
     abstractName: folder,
-    address:
-      Object.values(networkInterfaces())
-        .flatMap((addresses) => addresses ?? [])
-        .find(({ family, internal }) => family === "IPv4" && !internal)?.address ?? "172.17.0.1",
+    address,
+    internet,
     secrets,
     reached,
     close: async () => {
       Reflect.deleteProperty(process.env, variable)
+      await internet.close()
       await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
       await new Promise<void>((resolve) => datagrams.close(resolve))
       rmSync(folder, { recursive: true, force: true })

@@ -3,24 +3,31 @@
  * another session and the host's processes, never by what the attempt says of itself.
  */
 import { assert, describe, it, layer } from "@effect/vitest"
+import * as EgressProxy from "effect-claw/layers/EgressProxy"
 import * as SandboxBubblewrap from "effect-claw/layers/SandboxBubblewrap"
 import * as SandboxDocker from "effect-claw/layers/SandboxDocker"
 import * as SandboxVirtual from "effect-claw/layers/SandboxVirtual"
+import * as Audit from "effect-claw/services/Audit"
+import * as Egress from "effect-claw/services/Egress"
+import * as Message from "effect-claw/services/Message"
 import * as Sandbox from "effect-claw/services/Sandbox"
+import * as Vault from "effect-claw/services/Vault"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import { spawn } from "node:child_process"
 import { randomBytes } from "node:crypto"
 import { once } from "node:events"
-import { chmodSync, readdirSync, rmSync, writeFileSync } from "node:fs"
+import { chmodSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { describeWithBubblewrap } from "../support/bubblewrap.ts"
 import { containersOn, describeWithEngine, engineAvailable } from "../support/engine.ts"
+import { origin } from "../support/Origin.ts"
 import { processesWith } from "../support/processes.ts"
 import { type Attempt, type Kind, kindsOf, type Opened, scriptOf, type Seen, type Stage } from "./Attempt.ts"
 import { attempts } from "./attempts.ts"
@@ -40,8 +47,8 @@ class Ground extends Context.Service<
     readonly world: World
     readonly neighbour: Opened
     readonly open: Stage["open"]
-    /** The session that attempts have together, anew when one of them has ended it. */
-    readonly shared: Effect.Effect<Opened, Sandbox.SandboxError>
+    /** The session that attempts have together, with a way out or without, anew when one of them has ended it. */
+    readonly shared: (wayOut: boolean) => Effect.Effect<Opened, Sandbox.SandboxError>
     readonly giveUp: Effect.Effect<void>
   }
 >()("effect-claw/test/escape/escape.test/Ground") {}
@@ -66,6 +73,27 @@ const furnish = (kind: Kind, world: World, { session, workspace }: Opened) =>
       yield* session.exec({ run: "sleep 1000", env: { OTHER: variable }, deadline: "1 hour" })
   })
 
+/** Makes ways out by a proxy whose secret, and whose authority's key, are canaries too. */
+const proxy = Effect.fnUntraced(function* (world: World) {
+  const { authority, lookup, vault } = world.internet
+  const directory = yield* folder
+  const layer = EgressProxy.layer({
+    directory,
+    lookup,
+    authorities: [authority],
+    limits: { sent: 8 * 1024 * 1024, received: 32 * 1024 * 1024, time: "5 seconds" }
+  }).pipe(Layer.provide([Layer.succeed(Audit.Audit, () => Effect.void), Layer.succeed(Vault.Vault, vault)]))
+  const { open } = Context.get(yield* Layer.build(layer), Egress.Egress)
+  return Effect.fnUntraced(function* (rules: ReadonlyArray<Egress.Rule>) {
+    const [agent, conversation] = [Message.AgentName.make("andy"), Message.ConversationId.make("test:1")]
+    const way = yield* Effect.orDie(open({ agent, conversation, rules }))
+    const key = /-BEGIN PRIVATE KEY-+([^-]+)/.exec(readFileSync(join(directory, "egress", "authority.pem"), "utf8"))
+    // What follows is of the public half.
+    for (const line of key?.[1]?.trim().split("\n").slice(0, 2) ?? []) world.secrets.set(line, "the authority's key")
+    return way
+  })
+})
+
 const ground = (kind: Kind, sandbox: Layer.Layer<Sandbox.Sandbox>) =>
   Layer.effect(
     Ground,
@@ -76,13 +104,17 @@ const ground = (kind: Kind, sandbox: Layer.Layer<Sandbox.Sandbox>) =>
       )
       const notes = { host: world.notes, target: "/mnt/notes", write: false }
       const { open: openSandbox } = yield* Sandbox.Sandbox
-      const open: Stage["open"] = Effect.fnUntraced(function* (options = {}, given) {
+      const wayOut = yield* proxy(world)
+      const open: Stage["open"] = Effect.fnUntraced(function* (options = {}, given, rules) {
         const workspace = given ?? (yield* folder)
-        return { session: yield* openSandbox(Sandbox.makeSpec(options, workspace, [notes])), workspace }
+        const way = rules === undefined ? undefined : yield* wayOut(rules)
+        const session = yield* openSandbox(Sandbox.makeSpec(options, workspace, [notes], undefined, way))
+        return { session, workspace, ...(way === undefined ? {} : { way }) }
       })
-      const neighbour = yield* open()
+      const isReal = kind !== "virtual shell"
+      const neighbour = yield* open({}, undefined, isReal ? world.internet.neighbourRules : undefined)
       yield* furnish(kind, world, neighbour)
-      let current: { readonly opened: Opened; readonly scope: Scope.Closeable } | undefined
+      let current: { readonly opened: Opened; readonly scope: Scope.Closeable; readonly wayOut: boolean } | undefined
       const giveUp = Effect.suspend(() => {
         const given = current
         current = undefined
@@ -94,11 +126,12 @@ const ground = (kind: Kind, sandbox: Layer.Layer<Sandbox.Sandbox>) =>
         neighbour,
         open,
         giveUp,
-        shared: Effect.gen(function* () {
-          if (current !== undefined) return current.opened
+        shared: Effect.fnUntraced(function* (wayOut) {
+          if (current?.wayOut === wayOut) return current.opened
+          yield* giveUp
           const scope = yield* Scope.make()
-          const opened = yield* Scope.provide(open(), scope)
-          current = { opened, scope }
+          const opened = yield* Scope.provide(open({}, undefined, wayOut ? world.internet.rules : undefined), scope)
+          current = { opened, scope, wayOut }
           return opened
         })
       }
@@ -137,7 +170,9 @@ const emptied = (workspace: string) => {
 /** Makes an attempt, and judges it. */
 const make = Effect.fnUntraced(function* (attempt: Attempt, kind: Kind) {
   const { giveUp, neighbour, open, shared, world } = yield* Ground
-  const own = attempt.alone === undefined ? yield* shared : yield* open(attempt.alone)
+  const { port, rules } = attempt.wayOut === true ? world.internet : { port: 0, rules: undefined }
+  const own =
+    attempt.alone === undefined ? yield* shared(rules !== undefined) : yield* open(attempt.alone, undefined, rules)
   const stage: Stage = { kind, world, neighbour, open, own, mark: `escape${randomBytes(6).toString("hex")}` }
   const before = process.memoryUsage().rss
   const watched = { answered: true, memory: before }
@@ -166,6 +201,11 @@ const make = Effect.fnUntraced(function* (attempt: Attempt, kind: Kind) {
     emptied(own.workspace)
     if (seen.lost !== undefined) yield* giveUp
   }
+  // What did not come by a way out was kept in by the rules, and not by its being broken.
+  if (attempt.wayOut === true && attempt.alone === undefined) {
+    const still = yield* Sandbox.run(own.session, { run: `curl -qsS -m 5 http://allowed.test:${port}/` })
+    assert.deepInclude(still, { stdout: "hello\n", code: 0 }, `the way out, thereafter: ${still.stderr}`)
+  }
   Table.tell(attempt, kind, seen)
 })
 
@@ -191,48 +231,91 @@ describeWithEngine("out of a container leads nothing", () => suite("container", 
 
 describeWithBubblewrap("out of bubblewrap leads nothing", () => suite("bubblewrap", SandboxBubblewrap.layer()))
 
-describeWithEngine("a claw that is killed", () => {
+/** What a claw with a proxy is made of, for a session whose one host, and its secret, are the test's. */
+const withWayOut = (directory: string, port: number) => {
+  const rule = Egress.allow("a.test", { ports: [port], addresses: ["127.0.0.1"], secret: "TOKEN" })
+  const vault = new Map([["TOKEN", Redacted.make("a-secret-of-a-claw")]])
+  return Effect.gen(function* () {
+    const layer = EgressProxy.layer({ directory, lookup: () => Promise.resolve(["127.0.0.1"]) }).pipe(
+      Layer.provide([Layer.succeed(Audit.Audit, () => Effect.void), Layer.succeed(Vault.Vault, vault)])
+    )
+    const egress = Context.get(yield* Layer.build(layer), Egress.Egress)
+    const { open } = yield* Sandbox.Sandbox
+    return Effect.fnUntraced(function* (workspace: string) {
+      const [agent, conversation] = [Message.AgentName.make("andy"), Message.ConversationId.make("test:1")]
+      const way = yield* egress.open({ agent, conversation, rules: [rule] })
+      const session = yield* open(Sandbox.makeSpec({}, workspace, [], undefined, way))
+      const asked = Sandbox.run(session, { run: `curl -sS -m 5 -H "x: $TOKEN" http://a.test:${port}/` })
+      return { session, way, ask: Effect.map(asked, ({ stderr, stdout }) => stdout + stderr) }
+    })
+  })
+}
+
+const killed = (kind: "SandboxBubblewrap" | "SandboxDocker", sandbox: Layer.Layer<Sandbox.Sandbox>) =>
   it.live(
-    "leaves nothing of twenty sessions, and leaves another claw's alone",
+    "leaves nothing of twenty sessions with a way out, and leaves another claw's alone",
     () =>
       Effect.gen(function* () {
-        const [folder, temporary] = [openFolder("claw-killed-"), openFolder("claw-temporary-")]
+        const made = ["killed", "temporary", "state", "other", "other-state"].map((name) => openFolder(`claw-${name}-`))
+        const [folder = "", temporary = "", state = "", otherFolder = "", otherState = ""] = made
         yield* Effect.addFinalizer(() =>
-          Effect.sync(() => [folder, temporary].forEach((path) => rmSync(path, { recursive: true, force: true })))
+          Effect.sync(() => made.forEach((path) => rmSync(path, { recursive: true, force: true })))
         )
+        const server = yield* origin((seen, response) => {
+          if (seen.url !== "/never") response.end(seen.headers["x"] === "a-secret-of-a-claw" ? "on" : "who?")
+        })
         const mark = `escape${randomBytes(6).toString("hex")}`
-        const { open } = yield* Sandbox.Sandbox
-        const other = yield* open(Sandbox.makeSpec({}, openFolder("claw-other-")))
-        const running = yield* Effect.forkChild(Sandbox.run(other, { run: "sleep 8; echo on" }))
+        const other = yield* (yield* withWayOut(otherState, server.port))(otherFolder)
+        const running = yield* Effect.forkChild(Sandbox.run(other.session, { run: "sleep 8; echo on" }))
         const script = `
-          import * as SandboxDocker from "effect-claw/layers/SandboxDocker"
+          import * as EgressProxy from "effect-claw/layers/EgressProxy"
+          import * as Sandboxes from "effect-claw/layers/${kind}"
+          import * as Egress from "effect-claw/services/Egress"
           import * as Sandbox from "effect-claw/services/Sandbox"
+          import { Audit } from "effect-claw/services/Audit"
+          import { Vault } from "effect-claw/services/Vault"
           import * as Effect from "effect/Effect"
+          import * as Layer from "effect/Layer"
+          import * as Redacted from "effect/Redacted"
           import { mkdirSync } from "node:fs"
+          const rules = [Egress.allow("a.test", { ports: [${server.port}], addresses: ["127.0.0.1"], secret: "TOKEN" })]
+          const vault = Layer.succeed(Vault, new Map([["TOKEN", Redacted.make("a-secret-of-a-claw")]]))
+          const audit = Layer.succeed(Audit, () => Effect.void)
+          const proxy = EgressProxy.layer({
+            directory: ${JSON.stringify(state)},
+            lookup: () => Promise.resolve(["127.0.0.1"])
+          })
           await Effect.runPromise(Effect.scoped(Effect.gen(function* () {
             const sandbox = yield* Sandbox.Sandbox
-            yield* Effect.forEach(Array.from({ length: 20 }, (_, index) => index), Effect.fnUntraced(function* (index) {
+            const egress = yield* Egress.Egress
+            const asked = yield* Effect.forEach(Array.from({ length: 20 }, (_, index) => index), Effect.fnUntraced(function* (index) {
               const folder = ${JSON.stringify(folder)} + "/" + index
               mkdirSync(folder)
-              const session = yield* sandbox.open(Sandbox.makeSpec({ memory: "64 MiB" }, folder))
+              const way = yield* egress.open({ agent: "andy", conversation: "test:" + index, rules })
+              const session = yield* sandbox.open(Sandbox.makeSpec({ memory: "64 MiB" }, folder, [], undefined, way))
               yield* Sandbox.run(session, { run: "setsid bash -c 'exec -a " + process.env.MARK + " sleep 1000' > /dev/null 2>&1 &" })
+              yield* session.exec({ run: "curl -sS http://a.test:${server.port}/never", deadline: "1 hour" })
+              return yield* Sandbox.run(session, { run: 'curl -sS -m 5 -H "x: $TOKEN" http://a.test:${server.port}/' })
             }), { concurrency: 4 })
-            console.log("open")
+            console.log(asked.map(({ stdout, stderr }) => stdout + stderr).join(" "))
             yield* Effect.never
-          })).pipe(Effect.provide(SandboxDocker.layer())))`
+          })).pipe(Effect.provide([Sandboxes.layer(), proxy.pipe(Layer.provide([audit, vault]))])))`
         const child = spawn(process.execPath, ["--conditions=source", "--input-type=module", "-e", script], {
           env: { ...process.env, TMPDIR: temporary, MARK: mark },
           stdio: ["ignore", "pipe", "inherit"]
         })
         yield* Effect.addFinalizer(() => Effect.sync(() => child.kill("SIGKILL")))
-        yield* Effect.promise(() => once(child.stdout, "data"))
+        const [said] = yield* Effect.promise(() => once(child.stdout, "data"))
+        assert.strictEqual(String(said).trim(), Array.from({ length: 20 }, () => "on").join(" "))
+        const ways = () => readdirSync(join(state, "egress")).filter((name) => name !== "authority.pem")
         const ids = yield* Effect.promise(() => containersOn(folder))
-        assert.lengthOf(ids, 20)
+        assert.lengthOf(ids, kind === "SandboxDocker" ? 20 : 0)
         assert.strictEqual(processesWith(mark), 20)
+        assert.lengthOf(ways(), 20)
         child.kill("SIGKILL")
         const left = yield* Effect.promise(async () => ({
           containers: (await containersOn(folder)).length,
-          processes: processesWith(mark),
+          processes: processesWith(mark) + processesWith(folder),
           // Whatever the engine runs for a container has its name.
           attendants: ids.filter((id) => processesWith(id) > 0).length
         })).pipe(
@@ -244,16 +327,25 @@ describeWithEngine("a claw that is killed", () => {
         )
         assert.deepStrictEqual(left, { containers: 0, processes: 0, attendants: 0 })
         assert.deepStrictEqual(readdirSync(temporary), [])
-        // The next claw finds its workspaces, and nothing else.
-        const next = yield* open(Sandbox.makeSpec({}, join(folder, "0")))
-        assert.strictEqual((yield* Sandbox.run(next, { run: "echo next" })).stdout, "next\n")
-        assert.lengthOf(yield* Effect.promise(() => containersOn(folder)), 1)
+        assert.strictEqual(yield* other.ask, "on")
+        // The next claw finds its workspaces and its authority, and nothing else; what it has works.
+        const open = yield* withWayOut(state, server.port)
+        assert.deepStrictEqual(ways(), [])
+        const next = yield* open(join(folder, "0"))
+        assert.strictEqual(yield* next.ask, "on")
+        assert.lengthOf(ways(), 1)
+        assert.lengthOf(yield* Effect.promise(() => containersOn(folder)), kind === "SandboxDocker" ? 1 : 0)
+        assert.isTrue(existsSync(join(other.way.folder, "proxy.sock")))
         assert.strictEqual((yield* Fiber.join(running)).stdout, "on\n")
-        assert.strictEqual((yield* Sandbox.run(other, { run: "echo on" })).stdout, "on\n")
-      }).pipe(Effect.provide(SandboxDocker.layer())),
-    90_000
+        assert.strictEqual(yield* other.ask, "on")
+      }).pipe(Effect.provide(sandbox)),
+    120_000
   )
-})
+
+describeWithEngine("a claw that is killed, with containers", () => killed("SandboxDocker", SandboxDocker.layer()))
+describeWithBubblewrap("a claw that is killed, with bubblewrap", () =>
+  killed("SandboxBubblewrap", SandboxBubblewrap.layer())
+)
 
 describe("the canaries", () => {
   const onHost = Effect.fnUntraced(function* (attempt: Attempt) {

@@ -1,11 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Agent, Bind, Claw } from "effect-claw"
+import * as EgressProxy from "effect-claw/layers/EgressProxy"
 import * as ModelOffline from "effect-claw/layers/ModelOffline"
 import * as SandboxVirtual from "effect-claw/layers/SandboxVirtual"
 import { MemoryTools } from "effect-claw/layers/MemoryTools"
 import { ShellTools } from "effect-claw/layers/ShellTools"
 import * as Local from "effect-claw/programs/Local"
 import { ChannelError, Channels, Refused } from "effect-claw/services/Channel"
+import * as Egress from "effect-claw/services/Egress"
 import { ChannelName, ChatId, MessageId, SenderId, text as content } from "effect-claw/services/Message"
 import { ModelInfo } from "effect-claw/services/ModelInfo"
 import { ChannelMemory, ModelScripted, SandboxMemory } from "effect-claw/testing"
@@ -572,6 +574,24 @@ describe("Claw", () => {
       Effect.gen(function* () {
         const bindings = [Bind.everywhere({ name: "nobody" })]
         assert.include(yield* refused({ bindings }), "agent nobody: a binding names it")
+      })
+    )
+
+    it.effect("a rule for a secret that the vault does not have", () =>
+      Effect.gen(function* () {
+        const directory = yield* folder
+        const rule = Egress.allow("a.test", { secret: "NONE" })
+        const caller = Agent.make("caller", { instructions: "", sandbox: { egress: [rule] } })
+        const claw = Claw.layer({ agents: [caller], bindings: [Bind.everywhere(caller)] }).pipe(
+          Layer.provide([ChannelMemory.layer(), echo, EgressProxy.layer({ directory })]),
+          Layer.provide(Local.layer({ directory }))
+        )
+        assert.deepInclude(yield* Effect.flip(Layer.build(claw)), {
+          _tag: "AgentError",
+          message:
+            "agent caller: no way out: the rule for a.test names the secret NONE, which the vault does not have; " +
+            "give it to the vault, or take it from the rule"
+        })
       })
     )
 

@@ -71,7 +71,8 @@ export const inspectedEncoded = (
     flush(done) {
       const body = Buffer.concat(kept)
       decode(body)
-        .then((plain) => inspect(plain.toString("latin1")))
+        // What stands behind the end of an encoded body is no part of what it decodes to.
+        .then((plain) => [plain, body].forEach((bytes) => inspect(bytes.toString("latin1"))))
         .then(
           () => done(null, body),
           (cause: unknown) => done(cause instanceof Error ? cause : new Error(String(cause)))

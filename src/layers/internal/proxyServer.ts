@@ -68,7 +68,10 @@ const headersOf = ({ headers, rawHeaders }: http.IncomingMessage): ReadonlyArray
 const without = (headers: ReadonlyArray<Header>, ...names: ReadonlyArray<string>) =>
   headers.filter(([name]) => !names.includes(name.toLowerCase()))
 
+/** What a body is encoded in: by who wrote it, or for the way, which a parser leaves to whoever reads. */
 const encodingOf = ({ headers }: http.IncomingMessage): string | undefined => {
+  const transfer = headers["transfer-encoding"]?.toLowerCase().replace(/,?\s*chunked\s*$/, "") ?? ""
+  if (transfer !== "") return `${transfer}, of its transfer`
   const encoding = headers["content-encoding"]?.trim().toLowerCase()
   return encoding === "identity" || encoding === "" ? undefined : encoding
 }
@@ -155,17 +158,28 @@ export const make = (session: Session): http.Server => {
     const port = Number(url.port === "" ? (url.protocol === "https:" ? 443 : 80) : url.port)
     const rule = judge({ host, port, method, path: url.pathname }, url)
     const leaks = session.leaksOf(rule)
-    const asked = headersOf(request)
+    const asked = without(headersOf(request), "content-length")
     const path = url.pathname + url.search
-    if (leaks.isIn([path, ...asked.flat()].join("\n"))) throw new Refused(403, "the request has a secret in it")
+    if (leaks.isIn([request.url, url.host, path, ...asked.flat()].join("\n")))
+      throw new Refused(403, "the request has a secret in it")
     const credential = session.credentialOf(rule)
+    // Where a body ends is said by the proxy, also when a header that said so was called one of the connection.
+    const length = request.headers["content-length"]
     const framing: ReadonlyArray<Header> =
-      request.headers["transfer-encoding"] === undefined ? [] : [["transfer-encoding", "chunked"]]
+      request.headers["transfer-encoding"] !== undefined
+        ? [["transfer-encoding", "chunked"]]
+        : length === undefined
+          ? []
+          : [["content-length", length]]
     const body = outgoing(request, leaks, count, limits.sent)
     const headers =
       credential === undefined
         ? asked
-        : [...without(credential.inHeaders(asked), "accept-encoding"), ["accept-encoding", "identity"] as const]
+        : // What comes in an encoding, or in parts, cannot be looked through.
+          [
+            ...without(credential.inHeaders(asked), "accept-encoding", "range", "if-range"),
+            ["accept-encoding", "identity"] as const
+          ]
     const upstream = http.request({
       agent: pools[url.protocol === "https:" ? "https:" : "http:"],
       host,
@@ -184,7 +198,7 @@ export const make = (session: Session): http.Server => {
           return reject(new Refused(502, `${host} answers in an encoding that cannot be looked through`))
         }
         const hide = credential?.outOf ?? ((text: string) => text)
-        const shown = headersOf(received).map(([name, value]): Header => [name, hide(value)])
+        const shown = headersOf(received).map(([name, value]): Header => [hide(name), hide(value)])
         const head = credential === undefined ? shown : without(shown, "content-length")
         response.writeHead(received.statusCode ?? 502, head.flat())
         const counter = Bodies.counted(
@@ -222,6 +236,8 @@ export const make = (session: Session): http.Server => {
       answer(response)
     )
   })
+  // All that fit into a message's head: one that is not seen may be the one that says where the body ends.
+  inner.maxHeadersCount = 0
   inner.on("upgrade", refuseUpgrade)
 
   const server = http.createServer((request, response) => {
@@ -238,6 +254,7 @@ export const make = (session: Session): http.Server => {
       answer(response)
     )
   })
+  server.maxHeadersCount = 0
   server.on("upgrade", refuseUpgrade)
 
   server.on("connect", (request, socket: Socket, head: Buffer) => {
@@ -251,7 +268,9 @@ export const make = (session: Session): http.Server => {
         const host = url === null ? undefined : hostname(url.hostname)
         if (url === null || host === undefined) throw new Refused(400, "a tunnel leads to a host and a port")
         const port = Number(url.port)
-        judge({ host, port }, url)
+        const rule = judge({ host, port }, url)
+        if (session.leaksOf(rule).isIn(`${asked}\n${host}`))
+          throw new Refused(403, "the host's name has a secret in it")
         if (rules.some((rule) => isRead(rule) && admits([rule], { host, port }) !== undefined)) {
           const secureContext = await session.contextFor(host)
           socket.write("HTTP/1.1 200 Connection Established\r\n\r\n")
