@@ -30,7 +30,7 @@ export interface Rule {
 
 /** What a rule says beside its host. */
 export interface RuleOptions {
-  /** Default 80 and 443. */
+  /** Default 80 and 443; 443 alone for a rule with a secret, which is not to be read on the way. */
   readonly ports?: ReadonlyArray<number>
   /** Default any. */
   readonly methods?: ReadonlyArray<string>
@@ -83,7 +83,7 @@ export const allow = (host: string, options: RuleOptions = {}): Rule => {
   if (options.paths?.some((path) => !path.startsWith("/")) === true) return refuse("a path begins with /")
   return {
     host: isBelow ? `*.${name}` : name,
-    ports: options.ports ?? [80, 443],
+    ports: options.ports ?? (options.secret === undefined ? [80, 443] : [443]),
     methods: options.methods?.map((method) => method.toUpperCase()),
     paths: options.paths,
     addresses: options.addresses ?? [],
