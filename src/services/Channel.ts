@@ -76,8 +76,11 @@ export interface InboundDelivery {
 export interface Channel {
   readonly name: ChannelName
   readonly capabilities: ChannelCapabilities
-  /** Who owns this channel by its nature, as the person at the keyboard owns a terminal. Admitted without a list. */
-  readonly owner?: SenderId
+  /**
+   * Who owns this channel by its nature, as the person at the keyboard owns a terminal. Admitted without a list. Where the
+   * platform says who that is, it is known before the first message.
+   */
+  readonly owner?: SenderId | undefined
   /** Messages in the order of arrival. Ends when the channel is closed for good. */
   readonly inbound: Stream.Stream<InboundDelivery, ChannelError>
   readonly send: (to: ChatId, part: OutboundPart) => Effect.Effect<void, ChannelError>
