@@ -95,7 +95,7 @@ const typingPeriod = "10 seconds"
 /** Whose account is whose is told between the channels of a claw under this name. */
 const shared = ChannelName.make("whatsapp")
 
-const digitsOf = (phone: string) => phone.replace(/\D/g, "")
+const digitsOf = (phone: string) => phone.replace(/[\s()+.-]/g, "")
 
 const showLogin = (event: LoginEvent) =>
   Effect.gen(function* () {
@@ -117,18 +117,26 @@ const make = Effect.fnUntraced(function* (options: Options) {
   const name = ChannelName.make(options.name ?? shared)
   const channels = yield* Channels
   const state = yield* ChannelState
-  const store = Store.make(state, name)
+  const store = yield* Store.make(state, name)
   const run = Effect.runPromiseWith(yield* Effect.context())
   const failed = (reason: ChannelError["reason"]) => new ChannelError({ channel: name, reason })
   const unreachable = (detail: string) => failed(new Unreachable({ detail }))
+  const phones = [options.owner, options.login === "qr" ? undefined : options.login.phone]
+  if (phones.some((phone) => phone !== undefined && !/^\d{7,15}$/.test(digitsOf(phone)))) {
+    return yield* failed(
+      new Misconfigured({
+        detail: "this is no phone number: it has 7 to 15 digits, with the country's code, such as +47 400 00 000"
+      })
+    )
+  }
 
   const arrivals = yield* Queue.unbounded<Inbox.Received, ChannelError | Cause.Done>()
   const current = yield* SubscriptionRef.make<Socket.Connection | undefined>(undefined)
   /** What there is to know before a message can be understood: who the account is, and who its owner. */
   const known = yield* Latch.make(false)
   const reads = yield* Queue.sliding<WAMessageKey>(256)
-  const sent = yield* Store.makeShelf(store, "sent", sentPlaces)
-  const heard = yield* Store.makeShelf(store, "heard", heardPlaces)
+  const sent = yield* Store.makeShelf(store, "sent", sentPlaces, store.set)
+  const heard = yield* Store.makeShelf(store, "heard", heardPlaces, store.setLater)
   const inbox = yield* Inbox.load(store, (message) => void Queue.offerUnsafe(arrivals, message))
   const login = yield* Login.load(store)
   let owner: SenderId | undefined
@@ -149,16 +157,15 @@ const make = Effect.fnUntraced(function* (options: Options) {
   const me = (): Read.Me => ({ id: login.auth.creds.me?.id ?? "", lid: login.auth.creds.me?.lid ?? "" })
 
   /** The one id of a user, of either of their addresses. */
-  const resolve = (connection: Socket.Connection, { jid, other }: Read.Address) => {
+  const identify = ({ jid, other }: Read.Address, by: Effect.Effect<Socket.Connection, ChannelError> = connected) => {
     const user = jidNormalizedUser(jid)
     if (isPnUser(user) !== true) return Effect.succeed(user)
     if (isLidUser(other) === true) return Effect.succeed(jidNormalizedUser(other))
-    return Effect.map(
-      connection.ask(({ signalRepository }) => signalRepository.lidMapping.getLIDForPN(user)),
-      (lid) => (lid === null ? user : jidNormalizedUser(lid))
+    return by.pipe(
+      Effect.flatMap(({ ask }) => ask(({ signalRepository }) => signalRepository.lidMapping.getLIDForPN(user))),
+      Effect.map((lid) => (lid === null ? user : jidNormalizedUser(lid)))
     )
   }
-  const identify = (address: Read.Address) => Effect.flatMap(connected, (connection) => resolve(connection, address))
 
   /** What was said in a message of the claw's own. */
   const ownText = (id: string) =>
@@ -254,22 +261,25 @@ const make = Effect.fnUntraced(function* (options: Options) {
   }
 
   /** One account has one channel: another that is open in this claw keeps it. */
-  const claim = Effect.fnUntraced(function* (lid: string) {
-    const key = `account:${lid}`
-    const accounts = Store.make(state, shared)
-    const holder = (yield* accounts.get([key])).get(key)
-    if (holder !== undefined && holder !== name && (yield* channels.names).includes(ChannelName.make(holder))) {
-      return yield* failed(new Misconfigured({ detail: `its account is ${holder}'s already; leave one of them out` }))
-    }
-    yield* accounts.set(new Map([[key, name]]))
-  })
+  const claim = Effect.fnUntraced(
+    function* (lid: string) {
+      const key = `account:${lid}`
+      const told = yield* state.get(shared, [key])
+      const holder = told.get(key)
+      if (holder !== undefined && holder !== name && (yield* channels.names).includes(ChannelName.make(holder))) {
+        return yield* failed(new Misconfigured({ detail: `its account is ${holder}'s already; leave one of them out` }))
+      }
+      yield* state.set(shared, new Map([[key, name]]))
+    },
+    Effect.catchTag("ChannelStateError", ({ message }) => unreachable(message))
+  )
 
   const onOpen = Effect.fnUntraced(function* (connection: Socket.Connection) {
     const { id, lid } = me()
     yield* claim(jidNormalizedUser(lid))
     if (options.owner !== undefined) {
       const jid = `${digitsOf(options.owner)}@s.whatsapp.net`
-      owner = SenderId.make(yield* resolve(connection, { jid, other: undefined }))
+      owner = SenderId.make(yield* identify({ jid, other: undefined }, Effect.succeed(connection)))
     } else if (selfChat) owner = SenderId.make(jidNormalizedUser(lid))
     yield* SubscriptionRef.set(current, connection)
     yield* known.open
@@ -350,10 +360,6 @@ const make = Effect.fnUntraced(function* (options: Options) {
   const channel: Channel = {
     name,
     capabilities: { textLimit, deduplicates: true, fileLimit, reactions: true },
-    // Known when the account is: no message is handed over before.
-    get owner() {
-      return owner
-    },
     inbound: Stream.fromQueue(arrivals).pipe(
       // An id that would be another tomorrow is worse than a wait, and a store that fails may come back.
       Stream.mapEffect((received) =>
@@ -363,6 +369,10 @@ const make = Effect.fnUntraced(function* (options: Options) {
     ),
     send,
     typing
+  }
+  if (options.owner !== undefined || selfChat) {
+    // Known when the account is: no message is handed over before.
+    Object.defineProperty(channel, "owner", { get: () => owner, enumerable: true })
   }
   yield* channels.register(channel)
 })

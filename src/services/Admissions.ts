@@ -155,7 +155,8 @@ export const layer: Layer.Layer<Admissions, never, ChannelState> = Layer.effect(
       }),
 
       offer: Effect.fn("Admissions.offer")(function* (channel) {
-        if ((yield* ownerOf(channel)) !== undefined) return undefined
+        // Whom a channel names, it may not know before it is logged in.
+        if ("owner" in channel || (yield* of(channel.name)).owner !== undefined) return undefined
         const code = yield* makeCode(codeLength)
         offered.set(channel.name, { code, at: yield* Clock.currentTimeMillis })
         return code

@@ -155,6 +155,35 @@ describe("a login", () => {
       assert.include(error.message, "whatsapp's already")
     })
   )
+
+  it.live("with a number that is none is refused, and says what a number is", () =>
+    Effect.gen(function* () {
+      const on = yield* server
+      for (const options of [{ owner: "Ada" }, { owner: "12" }, { login: { phone: "+47 x" } }] as const) {
+        const error = yield* Effect.flip(Effect.scoped(start(on, yield* store, options)))
+        assert.include(String(error), "7 to 15 digits")
+      }
+    })
+  )
+})
+
+describe("keys", () => {
+  it.live("are not written to the console by the library that has them", () =>
+    Effect.gen(function* () {
+      const { console: shown } = globalThis
+      const said: Array<unknown> = []
+      const before: unknown = Reflect.get(shown, "info")
+      const listen = (first: unknown) => void said.push(first)
+      shown.info = listen
+      yield* Effect.addFinalizer(() => Effect.sync(() => Reflect.set(shown, "info", before)))
+      const claw = yield* start(yield* server, yield* store)
+      shown.info("Closing session:", { privKey: "secret" })
+      shown.info("anything else")
+      yield* claw.stop
+      assert.deepStrictEqual(said, ["anything else"])
+      assert.strictEqual(Reflect.get(shown, "info"), listen)
+    })
+  )
 })
 
 describe("a message", () => {
@@ -378,6 +407,31 @@ describe("an output", () => {
       assert.strictEqual(context?.quotedMessage?.conversation, "when?")
       const reaction = bob.heard.find((heard) => textOfMessage(heard) === "👀")?.message?.reactionMessage
       assert.deepStrictEqual([reaction?.key?.id, reaction?.key?.fromMe], [message.id.split("/")[0], true])
+    })
+  )
+
+  it.live("has Markdown's marks as WhatsApp has them, and all else as it was", () =>
+    Effect.gen(function* () {
+      const { ada, claw, send } = yield* world()
+      yield* theirs(() => ada.send(clawJid, { text: "hi" }))
+      const { message } = yield* claw.hear
+      const rows: ReadonlyArray<readonly [markdown: string, shown: string]> = [
+        [
+          "**bold**, *italic*, ***both***, __bold__, _italic_, ~~struck~~",
+          "*bold*, _italic_, *_both_*, *bold*, _italic_, ~struck~"
+        ],
+        ["# Title **x**\n\n* one\n+ two\n1. three", "*Title x*\n\n- one\n- two\n1. three"],
+        ["[text](https://a.test/x) and [https://a.test](https://a.test)", "text (https://a.test/x) and https://a.test"],
+        ["```ts\nconst a = **b**\n```\n`**c**`", "```\nconst a = **b**\n```\n`**c**`"],
+        ["2*3*4 snake_case a * b **open", "2*3*4 snake_case a * b **open"],
+        ["x".repeat(65_536), "x".repeat(65_536)]
+      ]
+      for (const [text] of rows) yield* send(message.chat, { text })
+      yield* until(() => ada.texts().length === rows.length)
+      assert.deepStrictEqual(
+        ada.texts(),
+        rows.map(([, shown]) => shown)
+      )
     })
   )
 

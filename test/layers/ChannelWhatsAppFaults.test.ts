@@ -114,6 +114,48 @@ describe("what the claw has not accepted", () => {
   )
 })
 
+describe("a process that dies", () => {
+  it.live("the moment a message was decrypted has it once after its next start", () =>
+    Effect.gen(function* () {
+      const on = yield* server
+      const state = yield* store
+      const ada = yield* person(on, adaPhone)
+      const real = Context.get(state, ChannelState)
+      const group = on.createGroup("two", adaPhone, clawPhone)
+      // What is set with the message is the last that is set, and nothing is said after it.
+      let dead = false
+      const dying = ChannelState.of({
+        ...real,
+        set: (channel, texts) => {
+          if (dead) return Effect.never
+          dead = [...texts.keys()].some((key) => key.startsWith("inbox:"))
+          return Effect.andThen(real.set(channel, texts), dead ? Effect.never : Effect.void)
+        }
+      })
+      for (const [chat, text] of [
+        [clawJid, "one"],
+        [group, "two"],
+        [group, "three"]
+      ] as const) {
+        dead = false
+        const claw = yield* start(on, Context.make(ChannelState, dying))
+        yield* claw.loggedIn
+        yield* theirs(() => ada.send(chat, { text }))
+        yield* until(() => dead)
+        yield* really(50)
+        assert.isAbove(on.unacknowledged(clawPhone).length, 0)
+        yield* claw.stop
+
+        const next = yield* start(on, state)
+        assert.strictEqual(textOf((yield* next.hear).message.content), text)
+        yield* until(() => on.unacknowledged(clawPhone).length === 0)
+        assert.strictEqual(yield* Queue.size(next.heard), 0)
+        yield* next.stop
+      }
+    })
+  )
+})
+
 describe("a connection", () => {
   it.effect(
     "that fails is tried again after one second, then two, then four, up to five minutes, each less by chance",

@@ -3,6 +3,7 @@
  */
 import {
   type AnyMessageContent,
+  type AuthenticationState,
   downloadMediaMessage,
   initAuthCreds,
   makeWASocket,
@@ -60,10 +61,16 @@ export const textOf = ({ message }: WAMessage): string =>
   ""
 
 /** Links a device to the account of this phone number, and stays connected until it leaves. */
-export const makePerson = async (server: WhatsAppServer, phone: string, name = phone) => {
+export const makePerson = async (
+  server: WhatsAppServer,
+  phone: string,
+  name = phone,
+  /** Where the login is kept. Default: in memory. */
+  login?: { readonly state: AuthenticationState; readonly saveCreds: () => Promise<void> }
+) => {
   server.account(phone, name).name = name
-  const creds = initAuthCreds()
   const { forget, keys } = makeKeys()
+  const auth = login?.state ?? { creds: initAuthCreds(), keys }
   const heard: Array<WAMessage> = []
   const updates: Array<unknown> = []
   const typing: Array<string> = []
@@ -76,7 +83,7 @@ export const makePerson = async (server: WhatsAppServer, phone: string, name = p
   const connect = () => {
     if (left) return
     const made = makeWASocket({
-      auth: { creds, keys },
+      auth,
       waWebSocketUrl: server.url,
       logger: silent,
       emitOwnEvents: false,
@@ -84,6 +91,7 @@ export const makePerson = async (server: WhatsAppServer, phone: string, name = p
       getMessage: (key) => Promise.resolve(sent.get(key.id ?? ""))
     })
     socket = made
+    made.ev.on("creds.update", () => void login?.saveCreds())
     made.ev.on("connection.update", ({ connection, lastDisconnect, qr }) => {
       if (qr !== undefined) server.scan(phone, qr)
       if (connection === "open") open = made

@@ -3,7 +3,8 @@
  *
  * A message can be decrypted once: that moves the keys on. So what it said is kept in the transaction that moves them, and
  * WhatsApp is told of it after that. It stays until the claw has accepted it. A copy that WhatsApp sends again because it was
- * not told in time is read from here.
+ * not told in time is read from here. The next second removes what was accepted; what a process that dies does not come to remove is offered
+ * once more, under the same id.
  */
 import type { BinaryNode } from "@whiskeysockets/baileys"
 import * as Clock from "effect/Clock"
@@ -65,7 +66,7 @@ export interface Inbox {
   /** They are kept. A message that is whole with it is offered. */
   readonly settle: (sealed: Uint8Array, plain: Uint8Array) => void
   /** The claw has it, or wants none of it. */
-  readonly accept: (message: Received) => Effect.Effect<void, ChannelError>
+  readonly accept: (message: Received) => Effect.Effect<void>
 }
 
 /** The inbox, with what an earlier run left in it: that is offered first. */
@@ -93,7 +94,7 @@ export const load = Effect.fnUntraced(function* (
     offer(message)
   }
   const accept = Effect.fnUntraced(function* (message: Received) {
-    yield* store.set(new Map([[keyOf(message.number), undefined]]))
+    yield* store.setLater(new Map([[keyOf(message.number), undefined]]))
     messages.delete(message.number)
     accepted.push(message)
     for (const oldest of accepted.splice(0, accepted.length - remembered)) {
@@ -138,7 +139,8 @@ export const load = Effect.fnUntraced(function* (
       const [oldest = message.number] = messages.keys()
       return new Map([
         [keyOf(message.number), write(message, [digest(sealed), plain])],
-        [rangeKey, `${oldest}-${latest}`]
+        // Those before the oldest may be on their way out.
+        [rangeKey, `${Math.max(1, oldest - remembered)}-${latest}`]
       ])
     },
     settle: (sealed, plain) => {

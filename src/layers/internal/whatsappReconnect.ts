@@ -60,7 +60,7 @@ export const keepConnected = Effect.fnUntraced(function* <E, R>(
       continue
     }
     const wait = yield* delay(failures++)
-    yield* Effect.logDebug(`WhatsApp's connection ended with code ${code}; the next in ${Duration.format(wait)}`)
+    yield* Effect.logWarning(`WhatsApp's connection ended with code ${code}; the next in ${Duration.format(wait)}`)
     yield* Effect.sleep(wait)
   }
 })
