@@ -89,7 +89,7 @@ describe("DatabaseSqlite", () => {
   )
 
   /** What the migrations after the third did, undone. */
-  const back = `ALTER TABLE conversations DROP COLUMN waiting; ALTER TABLE outputs DROP COLUMN at; DROP TABLE calls;
+  const back = `ALTER TABLE outputs DROP COLUMN extra; DROP TABLE channel_states; DROP TABLE audit; ALTER TABLE conversations DROP COLUMN waiting; ALTER TABLE outputs DROP COLUMN at; DROP TABLE calls;
     DROP TABLE payers; CREATE TABLE calls (turn INTEGER, step INTEGER, at INTEGER, conversation TEXT, agent TEXT, sender TEXT, model TEXT,
       booked INTEGER, input_tokens INTEGER, cache_read_tokens INTEGER, cache_write_tokens INTEGER, output_tokens INTEGER,
       microdollars INTEGER);
