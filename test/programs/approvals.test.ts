@@ -72,6 +72,9 @@ const nothingRan = Effect.andThen(
   idle,
   Effect.map(commands, (ran) => assert.deepStrictEqual(ran, []))
 )
+/** Waits until something is so: what works with files takes the time that it takes. */
+const until = <E, R>(holds: Effect.Effect<boolean, E, R>) =>
+  Effect.repeat(Effect.andThen(Effect.yieldNow, holds), { until: (is) => is })
 /** Says something, and waits until so many replies to it have come. */
 const told = Effect.fnUntraced(function* (message: string | ChannelMemory.Said, count: number) {
   const before = (yield* sent).length
@@ -103,6 +106,7 @@ describe("a call that needs approval", () => {
       assert.include(yield* ask("/approve"), "Which?")
       yield* nothingRan
       yield* ask(`/approve ${codeOf(second)}`)
+      yield* until(Effect.map(commands, (ran) => ran.length > 0))
       yield* idle
       assert.lengthOf(yield* commands, 1)
       assert.deepStrictEqual((yield* told("/deny", 2))[0], `Denied: "bash".`)
@@ -113,6 +117,7 @@ describe("a call that needs approval", () => {
   test("holds up no other call of its step, and no other chat, whatever the bounds", (directory) =>
     Effect.gen(function* () {
       yield* ask("bash pay\nread_file notes.txt")
+      yield* until(Effect.map(tags, (all) => all.includes("ToolEnded")))
       yield* idle
       assert.strictEqual((yield* tags).filter((tag) => tag === "ToolEnded").length, 1)
       assert.strictEqual(yield* Conversations.use(({ status }) => status(conversation)), "idle")
