@@ -22,6 +22,10 @@ import { storeFailed } from "./internal/storeFailed.ts"
 /** Entries that are removed in one transaction: what else is written does not wait long. */
 const retainedAtOnce = 1000
 
+/** Events that are kept decoded, at most, and the characters that one may be written in: 16 MiB of text. */
+const knownMost = 4096
+const knownLength = 4096
+
 const encode = Schema.encodeEffect(Schema.fromJsonString(Event))
 const decode = Schema.decodeUnknownEffect(Schema.fromJsonString(Event))
 const encodeExtra = Schema.encodeEffect(Schema.fromJsonString(Extra))
@@ -57,15 +61,25 @@ export const layer: Layer.Layer<Journal, JournalError, SqlClient.SqlClient> = La
         Option.isSome(open) ? effect : shared(effect)
       )
 
-    const toEntry = ({ at, event, position }: EntryRow) =>
-      Effect.mapBoth(decode(event), {
-        onSuccess: (decoded): Entry => ({ position, at, event: decoded }),
+    /** Events by how they are written: every turn reads its conversation, and decoding takes long. */
+    const known = new Map<string, Event>()
+    const toEntry = ({ at, event, position }: EntryRow): Effect.Effect<Entry, JournalError> => {
+      const found = known.get(event)
+      if (found !== undefined) return Effect.succeed({ position, at, event: found })
+      return Effect.mapBoth(decode(event), {
+        onSuccess: (decoded) => {
+          if (event.length <= knownLength) known.set(event, decoded)
+          const oldest = known.size > knownMost ? known.keys().next() : undefined
+          if (oldest?.done === false) known.delete(oldest.value)
+          return { position, at, event: decoded }
+        },
         onFailure: (error) =>
           new JournalError({
             operation: "read",
             reason: new EntryInvalid({ detail: `entry ${position}: ${error.message}` })
           })
       })
+    }
 
     const append = Effect.fnUntraced(function* (
       conversation: ConversationId,

@@ -121,6 +121,7 @@ export const layer = (
         )
         const written: Array<Turn.Entry> = []
         let entries: ReadonlyArray<Turn.Entry> = []
+        let mandate = Turn.mandate(entries)
         const outputs: Array<OutputId> = []
         let hasMore = false
         const read = Effect.map(
@@ -128,6 +129,7 @@ export const layer = (
           (more) => {
             written.push(...more)
             entries = Turn.inOrder(written)
+            mandate = Turn.mandate(entries)
           }
         )
         const tools = Object.values(ready.tools)
@@ -138,7 +140,7 @@ export const layer = (
         /** Commits a step, and lets the outbox and the channel know. Returns whether the turn is over. */
         const commit = Effect.fnUntraced(function* (step: Step) {
           const { booking = Effect.void, ending, events = [], output, text, turn } = step
-          const { message } = Turn.mandate(entries)
+          const { message } = mandate
           // Where others listen, it shows whom it answers.
           const first = message?.group === true ? { extra: { replyTo: message.id } } : {}
           // What a child says is read by its parent.
@@ -168,7 +170,7 @@ export const layer = (
 
         /** Fails when the budget has no room for it. */
         const reserve = (turn: Turn.TurnId, step: number, prompt: Prompt.Prompt) => {
-          const { parent, sender } = Turn.mandate(entries)
+          const { parent, sender } = mandate
           return Effect.mapError(
             ledger.reserve({
               turn,
@@ -195,7 +197,7 @@ export const layer = (
         }) {
           const { compaction, prompt, step, turn } = asking
           const output = outputId(turn, step)
-          const rights = rightsIn(ready, conversation, Turn.mandate(entries))
+          const rights = rightsIn(ready, conversation, mandate)
           const book = (usage: Response.Usage | undefined) =>
             Effect.mapError(ledger.book({ turn, step, price: model.price, usage }), booksFailed)
           const live = Leaks.inPieces(leaks)
@@ -238,7 +240,7 @@ export const layer = (
         })
 
         const askModel = Effect.fnUntraced(function* (step: number) {
-          const { repeats, tokens, turn: open } = Turn.mandate(entries)
+          const { repeats, tokens, turn: open } = mandate
           const reached =
             step > limits.steps
               ? exhausted("steps", limits.steps.toLocaleString("en-US"))
@@ -298,7 +300,6 @@ export const layer = (
         const callTools = Effect.fnUntraced(function* (next: Extract<Turn.Next, { _tag: "CallTools" }>) {
           const { calls, interrupted, step } = next
           const approvals = Turn.approvals(entries, yield* Clock.currentTimeMillis)
-          const mandate = Turn.mandate(entries)
           if (mandate.turn === undefined) return
           const current = {
             conversation,
@@ -342,7 +343,7 @@ export const layer = (
 
         /** What was recorded, and what a channel follows, comes to its end, too. */
         const cut = Effect.suspend(() => {
-          const { turn } = Turn.mandate(entries)
+          const { turn } = mandate
           const over = { _tag: "TurnEnded", ending: { _tag: "Stopped" }, outputs: [] } as const
           return Effect.andThen(
             outbox.flush(conversation),
@@ -352,12 +353,12 @@ export const layer = (
 
         /** Until a person answers, nothing runs and nothing is held. */
         const park = Effect.suspend(() => {
-          const { turn } = Turn.mandate(entries)
+          const { turn } = mandate
           return turn === undefined ? Effect.void : observe({ _tag: "TurnParked", turn, outputs: outputs.splice(0) })
         })
 
         yield* read
-        const { resumed, turn: left } = Turn.mandate(entries)
+        const { resumed, turn: left } = mandate
         if (Turn.next(entries, yield* Clock.currentTimeMillis)._tag === "Park") return false
         if (left !== undefined) {
           yield* observe({ _tag: "TurnContinued", turn: left })
@@ -371,9 +372,9 @@ export const layer = (
           yield* read
         }
         const outOfTime = Effect.gen(function* () {
-          const followed = Turn.mandate(entries).turn
+          const followed = mandate.turn
           yield* read
-          const { turn } = Turn.mandate(entries)
+          const { turn } = mandate
           const { ending, text } = exhausted("time", Duration.format(Duration.fromInputUnsafe(limits.time)))
           if (turn !== undefined) return void (yield* giveUp(turn, 0, ending, text))
           // It came to its end in the very moment.

@@ -11,9 +11,15 @@ const imageTokens = 1600
 
 /** Tokens of text, erring upwards: one for three letters of ASCII, and for two bytes of anything else. */
 const tokensOfText = (text: string): number => {
-  if (!/\P{ASCII}/u.test(text)) return text.length / 3
-  const other = text.replace(/\p{ASCII}+/gu, "")
-  return (text.length - other.length) / 3 + new TextEncoder().encode(other).length / 2
+  let ascii = 0
+  let bytes = 0
+  for (let index = 0; index < text.length; index++) {
+    const unit = text.charCodeAt(index)
+    if (unit < 0x80) ascii++
+    // The two halves of a surrogate pair are four bytes.
+    else bytes += unit < 0x800 || (unit & 0xf800) === 0xd800 ? 2 : 3
+  }
+  return ascii / 3 + bytes / 2
 }
 
 /** Whatever a file's format is, a page of 32 KiB has no more tokens than this. */

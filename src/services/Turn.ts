@@ -139,7 +139,7 @@ const isCancelling = (event: Event): boolean =>
  * `collect` input that came during a turn is not there before that.
  */
 export const inOrder = (entries: ReadonlyArray<Entry>): ReadonlyArray<Entry> => {
-  let ordered: Array<Entry> = []
+  const ordered: Array<Entry> = []
   let waiting: Array<Entry> = []
   let open = false
   // Behind which index inputs were not seen, and not answered.
@@ -158,10 +158,9 @@ export const inOrder = (entries: ReadonlyArray<Entry>): ReadonlyArray<Entry> => 
       else {
         // A new turn answers again what one that was superseded had not answered.
         const since = event._tag === "TurnEnded" && event.ending._tag === "Superseded" ? answered : requested
-        const isUnseen = (one: Entry, index: number) => index >= since && one.event._tag === "InputAccepted"
-        const unseen = ordered.filter(isUnseen)
-        if (unseen.length > 0) ordered = ordered.filter((one, index) => !isUnseen(one, index))
-        ordered.push(entry, ...unseen, ...waiting)
+        const isInput = ({ event }: Entry) => event._tag === "InputAccepted"
+        const latest = ordered.splice(since)
+        ordered.push(...latest.filter((one) => !isInput(one)), entry, ...latest.filter(isInput), ...waiting)
       }
       waiting = []
       open = false

@@ -21,8 +21,16 @@ const seconds = process.env["SOAK_SECONDS"] === undefined ? 5 : 60
 const residentOf = (pid: number) =>
   Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) * 1024
 
+/** With little room there is little garbage: what is resident is what the claw keeps. */
+const littleRoom = ["--max-old-space-size=96", "--max-semi-space-size=8"]
+
 /** A claw in a process of its own, for as long as the scope is open. */
-const start = (server: TelegramServer.TelegramServer["Service"], home: string, people: ReadonlyArray<number>) =>
+const start = (
+  server: TelegramServer.TelegramServer["Service"],
+  home: string,
+  people: ReadonlyArray<number>,
+  flags: ReadonlyArray<string> = []
+) =>
   Effect.acquireRelease(
     Effect.sync(() => {
       const env = {
@@ -31,7 +39,7 @@ const start = (server: TelegramServer.TelegramServer["Service"], home: string, p
         TELEGRAM_API_ROOT: server.apiRoot,
         TELEGRAM_OWNER_ID: `${people[0]}`
       }
-      const child = spawn(process.execPath, [program, home, ...people.map(String)], { env, stdio: "ignore" })
+      const child = spawn(process.execPath, [...flags, program, home, ...people.map(String)], { env, stdio: "ignore" })
       return child
     }),
     (child) => Effect.sync(() => child.kill("SIGKILL"))
@@ -98,7 +106,8 @@ describe("a claw on Telegram", () => {
         const child = yield* start(
           server,
           home,
-          people.map(({ id }) => id)
+          people.map(({ id }) => id),
+          littleRoom
         )
         yield* TelegramServer.until(server.isPolled)
         const memory: Array<number> = []
@@ -123,10 +132,15 @@ describe("a claw on Telegram", () => {
           assert.strictEqual(said.length, seconds * 10)
         }
         database.close()
-        const mebibytes = memory.map((bytes) => Math.round(bytes / 2 ** 20)).join(" ")
+        const mebibytes = memory.map((bytes) => Math.round(bytes / 2 ** 20))
         process.stdout.write(
-          `the last was stored ${behind.toFixed(0)} ms later; resident MiB by second: ${mebibytes}\n`
+          `the last was stored ${behind.toFixed(0)} ms later; resident MiB by second: ${mebibytes.join(" ")}\n`
         )
+        if (seconds < 60) return
+        assert.isBelow(behind, 10_000)
+        const most = (from: number, to: number) => Math.max(...mebibytes.slice(from, to))
+        // Half a minute is 15,000 messages: a kilobyte kept of each would be seen.
+        assert.isAtMost(most(45, 60) - most(15, 30), 16)
       }),
     seconds * 5000 + 120_000
   )

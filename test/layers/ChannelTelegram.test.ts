@@ -771,6 +771,24 @@ describe("ChannelTelegram", () => {
       })
     )
 
+    virtual("is shown within a second, however many before it were sent at once", (made) =>
+      Effect.gen(function* () {
+        const { ada, server } = made
+        const to = ChatId.make(`${ada.id}`)
+        const { follow = () => Effect.void, send } = yield* theChannel
+        for (let turn = 2; turn < 22; turn++) {
+          const id = OutputId.make(`life.${turn}.1`)
+          yield* follow(to, { _tag: "TextDelta", output: id, delta: "Fo" })
+          yield* send(to, { id, text: "Four." })
+        }
+        yield* follow(to, delta("Let me"))
+        yield* settle
+        yield* TestClock.adjust("1 second")
+        yield* TelegramServer.until(() => server.shown(ada.id).length === 21)
+        assert.strictEqual(texts(made, ada.id).at(-1), "Let me")
+      })
+    )
+
     virtual("is not shown while Telegram asks to wait", (made) =>
       Effect.gen(function* () {
         const { ada, server } = made

@@ -127,11 +127,15 @@ export const make = Effect.fnUntraced(function* (options: {
   /** Shows, after a while, what has been written by then. */
   const showSoon = Effect.fnUntraced(function* (output: OutputId, reply: Growing) {
     const [group = ""] = reply.chat.split("/")
-    const now = yield* Clock.currentTimeMillis
     const pause = Duration.toMillis(pauseIn(reply.chat))
-    const at = Math.max(now + pause, free.get(group) ?? 0)
-    free.set(group, at + pause)
-    yield* Effect.sleep(Duration.millis(at - now))
+    let now = yield* Clock.currentTimeMillis
+    for (let at = now + pause; at > now; at = free.get(group) ?? 0) {
+      yield* Effect.sleep(Duration.millis(at - now))
+      // A reply that is written by then takes no other's turn.
+      if (growing.get(output) !== reply) return
+      now = yield* Clock.currentTimeMillis
+    }
+    free.set(group, now + pause)
     yield* reply.lock.withPermit(show(output, reply)).pipe(
       // What cannot be shown now is shown with what comes after it, or with the whole.
       Effect.catch(({ code, message, retryAfter = Duration.zero }) =>
