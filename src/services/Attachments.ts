@@ -6,8 +6,8 @@ import * as Prompt from "effect/ai/Prompt"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
-import type { Attachment, InboundDelivery } from "./Channel.ts"
-import { Files, type FilesError, type Kept } from "./Files.ts"
+import type { Attachment, ChannelError, InboundDelivery } from "./Channel.ts"
+import { Files, FilesError, type Kept, TooLarge } from "./Files.ts"
 import {
   type AgentName,
   type Content,
@@ -57,6 +57,9 @@ const numbered = (name: string, number: number): string => {
 /** Another name is tried so often. */
 const namesTried = 50
 
+const tookTooLong = { _tag: "TookTooLong", message: `it took longer than ${patience}` } as const
+type TookTooLong = typeof tookTooLong
+
 /** A file as the agent is told of it. */
 type Received = { readonly told: string; readonly image?: Prompt.FilePart }
 
@@ -65,20 +68,15 @@ const receiveOne = Effect.fnUntraced(function* (
   conversation: ConversationId,
   attachment: Attachment,
   limit: number
-): Effect.fn.Return<Received, FilesError | WorkspaceError | { readonly message: string }, Files | Workspaces> {
+): Effect.fn.Return<Received, FilesError | WorkspaceError | ChannelError | TookTooLong, Files | Workspaces> {
   const files = yield* Files
   const workspaces = yield* Workspaces
   if (attachment.size !== undefined && attachment.size > limit) {
-    return yield* Effect.fail({ message: `it has more than ${limit.toLocaleString("en-US")} bytes` })
+    return yield* new FilesError({ reason: new TooLarge({ limit }) })
   }
   const kept = yield* files
     .save(attachment.content, { limit })
-    .pipe(
-      Effect.timeoutOrElse({
-        duration: patience,
-        orElse: () => Effect.fail({ message: `it took longer than ${patience}` })
-      })
-    )
+    .pipe(Effect.timeoutOrElse({ duration: patience, orElse: () => Effect.fail(tookTooLong) }))
   const wished = safeName(attachment, kept)
   const content = yield* files.read(kept.id)
   let number = 1
@@ -93,16 +91,21 @@ const receiveOne = Effect.fnUntraced(function* (
   return { told, image: Prompt.filePart({ mediaType, fileName: name, data: new URL(scheme + kept.id) }) }
 })
 
-/** Takes the files of a message. Never fails: what went wrong is told instead of the file. */
+/**
+ * Takes the files of a message. What went wrong with one is told instead of it; fails when the claw cannot keep files now, for
+ * then the message is not taken either, and the file is not lost.
+ */
 export const receive = (options: {
   readonly agent: AgentName
   readonly conversation: ConversationId
   readonly attachments: ReadonlyArray<Attachment>
   readonly limit: number | undefined
-}): Effect.Effect<ReadonlyArray<Received>, never, Files | Workspaces> =>
+}): Effect.Effect<ReadonlyArray<Received>, FilesError, Files | Workspaces> =>
   Effect.forEach(options.attachments, (attachment) =>
     receiveOne(options.agent, options.conversation, attachment, options.limit ?? fileLimit).pipe(
-      Effect.catch(({ message }) => {
+      Effect.catch((error) => {
+        if (error._tag === "FilesError" && error.reason._tag === "StoreFailed") return Effect.fail(error)
+        const { message } = error
         const told = `[a file could not be received, ${attachment.name ?? "without a name"}: ${message}]`
         return Effect.as(Effect.logWarning(told), { told })
       })

@@ -21,7 +21,7 @@ export class FilesError extends Schema.TaggedError<FilesError>("effect-claw/serv
   override get message(): string {
     switch (this.reason._tag) {
       case "TooLarge":
-        return `the file has more than ${this.reason.limit} bytes`
+        return `the file has more than ${this.reason.limit.toLocaleString("en-US")} bytes`
       case "Missing":
         return "the file is not kept any more"
       case "StoreFailed":

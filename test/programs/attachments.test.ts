@@ -14,7 +14,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
-import { readdirSync, readFileSync } from "node:fs"
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { folder } from "../contracts/store.ts"
 import { ask, echo, last, life, model, replies, requests, say, transcript } from "./life.ts"
@@ -118,14 +118,30 @@ describe("a file that comes with a message", () => {
             file("good.txt", "x", "text/plain")
           ]
         })
-        assert.match(reply, /big\.bin: the file has more than 1000 bytes/)
-        assert.match(reply, /liar\.bin: it has more than 1,000 bytes/)
+        assert.match(reply, /big\.bin: the file has more than 1,000 bytes/)
+        assert.match(reply, /liar\.bin: the file has more than 1,000 bytes/)
         assert.match(reply, /gone\.bin: .*the link has expired/)
         assert.match(reply, /\[file: good\.txt/)
         assert.deepStrictEqual(readdirSync(workspace(directory)), ["good.txt"])
       }),
     { claw: { fileLimit: 1000 } }
   )
+
+  test("that cannot be kept now is waited for, and is not acknowledged before", (directory) =>
+    Effect.gen(function* () {
+      // Where the folder of files would be is a file, as a disk that takes none.
+      rmSync(join(directory, "files"), { recursive: true, force: true })
+      writeFileSync(join(directory, "files"), "")
+      const said = yield* Effect.forkChild(say({ text: "look", attachments: [file("notes.txt", "one", "text/plain")] }))
+      assert.strictEqual(yield* ask({ text: "other", chat: "other" }), "re: other")
+      yield* Effect.sleep("200 millis")
+      assert.isUndefined(said.pollUnsafe())
+      rmSync(join(directory, "files"))
+      yield* Fiber.join(said)
+      const all = yield* replies(2)
+      assert.include(all.join(), "[file: notes.txt, text/plain, 3 bytes]")
+      assert.notInclude(all.join(), "could not be received")
+    }))
 
   test("that comes twice is fetched once", () =>
     Effect.gen(function* () {
