@@ -61,8 +61,8 @@ export class ChannelMemory extends Context.Service<
 export interface Options {
   /** Default `memory`. */
   readonly name?: string
-  /** Whose messages are admitted without a list. Default `owner`; `none`: nobody's. */
-  readonly owner?: string | { readonly none: true }
+  /** Whose messages are admitted without a list; `null`: nobody's. Default `owner`. */
+  readonly owner?: string | null
   /** Called before a part counts as sent; its failure is the channel's. */
   readonly onSend?: (part: Sent) => Effect.Effect<void, ChannelError>
 }
@@ -78,7 +78,7 @@ export const layer = (options: Options = {}): Layer.Layer<ChannelMemory, Channel
     Effect.gen(function* () {
       const channels = yield* Channels
       const name = ChannelName.make(options.name ?? "memory")
-      const owner = typeof options.owner === "object" ? undefined : SenderId.make(options.owner ?? "owner")
+      const owner = options.owner === null ? undefined : SenderId.make(options.owner ?? "owner")
       const inbound = yield* Queue.unbounded<InboundDelivery, Cause.Done>()
       const sent = yield* SubscriptionRef.make<ReadonlyArray<Sent>>([])
       const typing = new Set<ChatId>()

@@ -267,7 +267,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
   const channel: Channel = {
     name,
     capabilities: {
-      textLimit: Sending.textLimit,
+      textLimit: Telegram.textLimit,
       deduplicates: false,
       fileLimit: Sending.fileLimit,
       reactions: true,

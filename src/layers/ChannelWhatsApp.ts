@@ -102,8 +102,14 @@ const showLogin = (event: LoginEvent) =>
     const say = (words: string) => Effect.sync(() => void process.stderr.write(`${words}\n`))
     switch (event._tag) {
       case "Qr": {
-        const { renderUnicodeCompact } = yield* Effect.promise(() => import("uqr"))
-        return yield* say(`${renderUnicodeCompact(event.text)}\nScan it on the phone: WhatsApp, Linked devices.`)
+        const drawn = yield* Effect.option(
+          Effect.tryPromise(async () => (await import("uqr")).renderUnicodeCompact(event.text))
+        )
+        return yield* say(
+          Option.isSome(drawn)
+            ? `${drawn.value}\nScan it on the phone: WhatsApp, Linked devices.`
+            : "WhatsApp waits for a login. To see its QR code here: npm install uqr, and start again."
+        )
       }
       case "Code":
         return yield* say(`On the phone: WhatsApp, Linked devices, Link with phone number: ${event.code}`)

@@ -27,16 +27,16 @@ const agent = Agent.make("claw", {
   budget: { perDay: "5000000 tokens" }
 })
 
-/** A channel's layer, if the package that it is made of is installed. */
-const installed = <A>(name: string, load: () => Promise<A>) =>
+/** A channel's layer, if the packages that it is made of are installed. */
+const installed = <A>(packages: string, load: () => Promise<A>) =>
   Effect.tryPromise({
     try: load,
-    catch: (cause) => ({ message: `${name} is not installed: npm install ${name} (${String(cause)})` })
+    catch: (cause) => ({ message: `a package is missing: npm install ${packages} (${String(cause)})` })
   })
 
 const telegram = Effect.gen(function* () {
   if (Option.isNone(yield* set("TELEGRAM_BOT_TOKEN"))) return []
-  const { layerConfig } = yield* installed("grammy", () => import("../layers/ChannelTelegram.ts"))
+  const { layerConfig } = yield* installed("grammy marked", () => import("../layers/ChannelTelegram.ts"))
   return [layerConfig()]
 })
 
@@ -44,7 +44,10 @@ const whatsapp = Effect.gen(function* () {
   if (!(yield* Config.withDefault(Config.Boolean("WHATSAPP_ENABLED"), false))) return []
   const owner = yield* set("WHATSAPP_OWNER")
   const websocketUrl = yield* set("WHATSAPP_WEBSOCKET_URL")
-  const { layer } = yield* installed("@whiskeysockets/baileys@7.0.0-rc14", () => import("../layers/ChannelWhatsApp.ts"))
+  const { layer } = yield* installed(
+    "@whiskeysockets/baileys@7.0.0-rc14 uqr",
+    () => import("../layers/ChannelWhatsApp.ts")
+  )
   return [
     layer({
       login: "qr",

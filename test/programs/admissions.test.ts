@@ -126,7 +126,7 @@ describe("pairing", () => {
       const directory = yield* folder
       const logged: Array<string> = []
       const log = Logger.layer([Logger.make(({ message }) => void logged.push(String(message)))])
-      const options = { model: echo, ...pairing, channel: { owner: { none: true } as const } }
+      const options = { model: echo, ...pairing, channel: { owner: null } }
       yield* Effect.gen(function* () {
         const code = codeIn(logged.join())
         yield* say({ text: "/claim aaaaaaaa", sender: "thief", chat: "thief" })

@@ -10,6 +10,12 @@ import { Api, GrammyError, type RawApi } from "grammy"
 import { type ChannelError, Misconfigured, RateLimited, Refused, Unreachable } from "../../services/Channel.ts"
 import type { RemoteFile } from "./telegramUpdates.ts"
 
+/** UTF-16 code units of a message. https://core.telegram.org/bots/api#sendmessage */
+export const textLimit = 4096
+
+// Telegram would fetch what a link leads to, and so tell its owner what the agent has written into it.
+export const withoutPreview = { link_preview_options: { is_disabled: true } }
+
 /** The most bytes of a file that a bot can fetch. https://core.telegram.org/bots/api#getfile */
 export const fetchLimit = 20 * 1024 * 1024
 

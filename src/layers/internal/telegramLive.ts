@@ -15,7 +15,7 @@ import type { ChannelState } from "../../services/ChannelState.ts"
 import type { ChannelName, ChatId, OutputId } from "../../services/Message.ts"
 import * as Reply from "../../services/Reply.ts"
 import type { TurnEvent } from "../../services/Turn.ts"
-import { Failure, type TelegramApi } from "./telegramApi.ts"
+import { Failure, type TelegramApi, textLimit, withoutPreview } from "./telegramApi.ts"
 
 /** Where in Telegram a chat is. */
 export interface Place {
@@ -34,9 +34,6 @@ export interface Live {
   /** Says that the message now has the reply. */
   readonly settle: (chat: ChatId, output: OutputId, message: number) => Effect.Effect<void, Failure>
 }
-
-/** UTF-16 code units of a message. */
-const textLimit = 4096
 
 /**
  * How long a text grows before it is shown again: Telegram takes about a message a second in a chat, and 20 a minute in a
@@ -109,7 +106,7 @@ export const make = Effect.fnUntraced(function* (options: {
     const [text = ""] = Reply.split(Reply.begun(reply.written), textLimit)
     if (growing.get(output) !== reply || text === "" || text === reply.shown) return
     const { chat, message } = reply
-    const plain = { text, link_preview_options: { is_disabled: true } }
+    const plain = { text, ...withoutPreview }
     if (message !== undefined) {
       yield* inChat(chat, ({ chat_id }) =>
         call((api, signal) => api.editMessageText({ chat_id, message_id: message, ...plain }, signal))

@@ -5,12 +5,10 @@ import * as Effect from "effect/Effect"
 import { InputFile } from "grammy"
 import type { ReactionTypeEmoji } from "grammy/types"
 import type { ChatId, MessageId, OutboundFile, OutboundPart, OutputId } from "../../services/Message.ts"
-import { Failure, type TelegramApi } from "./telegramApi.ts"
+import { Failure, type TelegramApi, withoutPreview } from "./telegramApi.ts"
 import type { InChat, Live } from "./telegramLive.ts"
 import { toMarkdownV2 } from "./telegramMarkdown.ts"
 
-/** UTF-16 code units of a message. https://core.telegram.org/bots/api#sendmessage */
-export const textLimit = 4096
 /** UTF-16 code units of what stands below a file. */
 const captionLimit = 1024
 /** Bytes of a file that a bot can send. https://core.telegram.org/bots/api#sending-files */
@@ -49,9 +47,6 @@ const answering = ({ replyTo }: OutboundPart) => {
   const number = replyTo === undefined ? undefined : numberOf(replyTo)
   return number === undefined ? {} : { reply_parameters: { message_id: number, allow_sending_without_reply: true } }
 }
-
-// Telegram would fetch what a link leads to, and so tell its owner what the agent has written into it.
-const withoutPreview = { link_preview_options: { is_disabled: true } }
 
 /** Formatted, or as it was written where Telegram does not take the form. */
 const formatted = <A>(
