@@ -5,7 +5,6 @@
  * by the outbox, is laid here and nowhere else. Which channel, model, sandbox and store there are is the user's choice.
  */
 import * as Prompt from "effect/ai/Prompt"
-import * as Clock from "effect/Clock"
 import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -17,7 +16,6 @@ import * as Stream from "effect/Stream"
 import * as Admissions from "../services/Admissions.ts"
 import * as Agent from "../services/Agent.ts"
 import * as Attachments from "../services/Attachments.ts"
-import { Audit } from "../services/Audit.ts"
 import * as AgentRuntime from "../services/AgentRuntime.ts"
 import type { Binding } from "../services/Bind.ts"
 import * as Budget from "../services/Budget.ts"
@@ -33,18 +31,15 @@ import { Journal, type JournalError, patiently } from "../services/Journal.ts"
 import type { Ledger } from "../services/Ledger.ts"
 import {
   type AgentName,
-  type ChannelName,
   channelOf,
   chatOf,
   conversationId,
   type ConversationId,
-  type InboundMessage,
   isChild,
-  OutputId,
-  sender,
-  textOf
+  OutputId
 } from "../services/Message.ts"
 import { ModelInfo } from "../services/ModelInfo.ts"
+import * as Pairing from "../services/Pairing.ts"
 import * as PromptSize from "../services/PromptSize.ts"
 import * as Outbox from "../services/Outbox.ts"
 import { Sandbox } from "../services/Sandbox.ts"
@@ -70,11 +65,10 @@ export interface Options<Agents extends ReadonlyArray<Agent.Any>> {
   /** Who may speak, beside the owner that a channel names. Default: nobody. */
   readonly admitted?: ReadonlyArray<Gate.Admitted>
   /**
-   * Lets people in later. Whoever sends a code that the log shows owns a channel that has no owner; a stranger gets a code, and
-   * the owner lets it in with that. `tellOwner` (default `true`): the owner is told of a stranger. `tellStranger` (default
-   * `false`): so is the stranger. Default: strangers are ignored.
+   * Lets people in later: whoever sends a code that the log shows owns a channel that has no owner; a stranger gets a code, and
+   * the owner lets it in with that. Default: strangers are ignored.
    */
-  readonly pairing?: { readonly tellOwner?: boolean; readonly tellStranger?: boolean }
+  readonly pairing?: Pairing.Options
   /** How many messages a minute may engage an agent. */
   readonly rates?: Gate.Rates
   /** The largest file that is taken, in bytes. Default 20 MiB. */
@@ -143,8 +137,8 @@ const make = Effect.fnUntraced(function* <Agents extends ReadonlyArray<Agent.Any
   const outbox = Context.get(parts, Outbox.Outbox)
   const gate = Context.get(parts, Gate.Gate)
   const admissions = Context.get(parts, Admissions.Admissions)
-  const audit = yield* Audit
   const { obey, say } = yield* Effect.provideContext(Commands.make(agents), parts)
+  const pairing = yield* Effect.provideContext(Pairing.make(options.pairing, say), parts)
 
   const isWarm = [...definitions.values()].some(({ sandbox }) => sandbox.warm === true)
   const sandboxes = Context.getOption(sessions, Sandboxes.Sandboxes)
@@ -169,39 +163,6 @@ const make = Effect.fnUntraced(function* <Agents extends ReadonlyArray<Agent.Any
           return typing === undefined ? run : Effect.scoped(Effect.andThen(typing(chat), run))
         })
 
-  /** Tells an owner of this claw, on this channel or another, whatever became of either. */
-  const tellOwner = Effect.fnUntraced(function* (id: OutputId, text: string, first: ChannelName, except?: ChannelName) {
-    for (const name of [first, ...(yield* channels.names)]) {
-      const { ownerChat } = yield* admissions.of(name)
-      if (ownerChat !== undefined && name !== except) return yield* say(conversationId(name, ownerChat), id, text)
-    }
-    yield* Effect.logWarning(text)
-  })
-
-  /** What is done about somebody who may not speak: nothing of what it wrote is kept. */
-  const meet = Effect.fnUntraced(function* (message: InboundMessage, refusal: string) {
-    const { channel, sender: id, senderName } = message
-    const conversation = conversationId(channel, message.chat)
-    const who = sender(channel, id)
-    yield* audit({ _tag: "Stranger", conversation, sender: who, refusal })
-    const { pairing } = options
-    if (pairing === undefined || !message.direct) return
-    const output = OutputId.make(`${conversation} ${message.id}`)
-    const [, claimed] = /^\s*\/claim\s+([a-z0-9]{8})\s*$/i.exec(textOf(message.content)) ?? []
-    if (claimed !== undefined && (yield* admissions.claim(message, claimed.toLowerCase()))) {
-      return yield* say(conversation, output, "You are my owner now. /help lists what I understand.")
-    }
-    const asked = yield* admissions.request(message)
-    if (asked?.isNew !== true) return
-    if (pairing.tellStranger === true) {
-      yield* say(conversation, output, `I do not know you. My owner can let you in within an hour: /pair ${asked.code}`)
-    }
-    if (pairing.tellOwner === false) return
-    const name = senderName === undefined ? "" : `, who goes by ${JSON.stringify(senderName.slice(0, 100))},`
-    const text = `${who}${name} wrote to me, and I said nothing. To let them in, answer within an hour: /pair ${asked.code}`
-    yield* tellOwner(OutputId.make(`${output} owner`), text, channel)
-  })
-
   const receive = Effect.fn("Claw.receive")(function* (
     { attachments = [], message }: InboundDelivery,
     channel: Channel
@@ -212,7 +173,7 @@ const make = Effect.fnUntraced(function* <Agents extends ReadonlyArray<Agent.Any
       case "Ignore":
         return yield* Effect.logDebug(`a message in ${conversation} was ignored: ${verdict.reason}`)
       case "Stranger":
-        return yield* meet(message, verdict.reason)
+        return yield* pairing.meet(message, verdict.reason)
       case "Command":
         return yield* obey(message, verdict)
       case "Engage":
@@ -263,23 +224,12 @@ const make = Effect.fnUntraced(function* <Agents extends ReadonlyArray<Agent.Any
       { concurrency: "unbounded", discard: true }
     )
 
-  /** Says in the log how a channel without an owner gets one. */
-  const offer = Effect.fnUntraced(function* (name: ChannelName) {
-    const code = yield* Effect.flatMap(channels.get(name), admissions.offer)
-    if (code !== undefined)
-      yield* Effect.logWarning(`${name} has no owner. To be it, send it within an hour: /claim ${code}`)
-  })
-  if (options.pairing !== undefined) {
-    yield* Effect.forEach(yield* channels.names, (name) =>
-      Effect.catch(offer(name), (error) => Effect.logError(error.message))
-    )
-  }
-  yield* Stream.runForEach(channels.failures, ({ channel, message }) => {
-    const said = `I receive no more messages on ${message}`
-    const id = Effect.map(Clock.currentTimeMillis, (now) => OutputId.make(`${channel} failed ${now}`))
-    const tell = Effect.flatMap(id, (one) => tellOwner(one, said, channel, channel))
-    return Effect.catch(patiently(tell), (error) => Effect.logError(error.message))
-  }).pipe(Effect.forkScoped)
+  yield* Effect.forEach(yield* channels.names, (name) =>
+    Effect.catch(pairing.offer(name), (error) => Effect.logError(error.message))
+  )
+  yield* Stream.runForEach(channels.failures, (failure) =>
+    Effect.catch(patiently(pairing.mourn(failure)), (error) => Effect.logError(error.message))
+  ).pipe(Effect.forkScoped)
 
   yield* conversations.serve((conversation) => Effect.andThen(warm(conversation), inSight(conversation)))
   const received = yield* Effect.forkScoped(Stream.runForEachArray(channels.inbound, takeAll))

@@ -59,9 +59,7 @@ export class Admissions extends Context.Service<
     /** Whether a sender owns the channel. */
     readonly isOwner: (channel: Channel, sender: SenderId) => Effect.Effect<boolean, ChannelStateError>
     /** A code for a stranger, an hour long the same; none while three others have one. */
-    readonly request: (
-      message: InboundMessage
-    ) => Effect.Effect<{ readonly code: string; readonly isNew: boolean } | undefined, ChannelStateError>
+    readonly request: (message: InboundMessage) => Effect.Effect<string | undefined, ChannelStateError>
     /** Admits whoever has this code; `undefined`: nobody has. */
     readonly admit: (channel: ChannelName, code: string) => Effect.Effect<Pending | undefined, ChannelStateError>
     /** A code that makes whoever sends it the owner of a channel without one, within the hour and as long as this runs. */
@@ -131,16 +129,13 @@ export const layer: Layer.Layer<Admissions, never, ChannelState> = Layer.effect(
       request: Effect.fn("Admissions.request")(function* ({ channel, chat, sender, senderName }) {
         const at = yield* Clock.currentTimeMillis
         const code = yield* makeCode(codeLength)
-        return yield* change(channel, (before) => {
+        return yield* change(channel, (before): readonly [string | undefined, Known] => {
           const pending = before.pending.filter((one) => isCurrent(one, at))
           const own = pending.find((one) => one.sender === sender)
-          if (own !== undefined) return [{ code: own.code, isNew: false }, before]
+          if (own !== undefined) return [own.code, before]
           if (pending.length >= pendingMost) return [undefined, before]
           const name = senderName === undefined ? {} : { name: senderName.slice(0, 100) }
-          return [
-            { code, isNew: true },
-            { ...before, pending: [...pending, { code, sender, chat, at, ...name }] }
-          ]
+          return [code, { ...before, pending: [...pending, { code, sender, chat, at, ...name }] }]
         })
       }),
 

@@ -2,6 +2,8 @@
  * Who may speak with a claw beyond those that the code names, and how they come to.
  */
 import { assert, describe, it } from "@effect/vitest"
+import * as ChannelStateSql from "effect-claw/layers/ChannelStateSql"
+import * as DatabaseSqlite from "effect-claw/layers/DatabaseSqlite"
 import * as Admissions from "effect-claw/services/Admissions"
 import { Bind } from "effect-claw"
 import type { Channel } from "effect-claw/services/Channel"
@@ -67,6 +69,40 @@ describe("pairing", () => {
         yield* replies(4)
       }).pipe(lives)
       assert.strictEqual(yield* ask({ ...stranger, text: "again" }).pipe(lives), "re: again")
+    })
+  )
+
+  it.effect("the owner is told of a stranger, although the claw died before", () =>
+    Effect.gen(function* () {
+      const directory = yield* folder
+      const hello = { ...stranger, text: "x", id: "same" }
+      yield* ask("hi").pipe(life(directory, { model: echo, ...pairing }))
+      // It died when the stranger had its code, and nobody had been told.
+      yield* Effect.provide(
+        Admissions.Admissions.use((admissions) =>
+          admissions.request({
+            channel: ChannelName.make("memory"),
+            chat: ChatId.make("nine"),
+            id: MessageId.make("same"),
+            sender: SenderId.make("id-9"),
+            content: text("x"),
+            direct: true,
+            at: 0
+          })
+        ),
+        Admissions.layer.pipe(
+          Layer.provide(ChannelStateSql.layer),
+          Layer.provide(DatabaseSqlite.layer({ directory, synchronous: "NORMAL" }))
+        )
+      )
+      yield* Effect.gen(function* () {
+        yield* say(hello)
+        const [told = ""] = yield* replies(1)
+        assert.include(told, "memory:id-9, who goes by")
+        yield* say(hello)
+        yield* ask("end")
+        assert.strictEqual((yield* sent).length, 2)
+      }).pipe(life(directory, { model: echo, ...pairing }))
     })
   )
 
@@ -258,7 +294,7 @@ describe("Admissions", () => {
         concurrency: "unbounded"
       })
       assert.strictEqual(asked.filter((one) => one !== undefined).length, 3)
-      assert.strictEqual(new Set(asked.map((one) => one?.code)).size, 4)
+      assert.strictEqual(new Set(asked).size, 4)
     }).pipe(Effect.provide(Layer.provide(Admissions.layer, channelState)))
   )
 

@@ -133,7 +133,8 @@ const wrong: Readonly<Record<string, readonly [program: string, ...names: Readon
   ],
   "no platform": [
     `run(clawOf(Agent.make("a", { instructions: "", model: ModelOffline.layer })))`,
-    missing("Channels"),
+    missing("ChannelState"),
+    "Missing 'ChannelState | Channels | Conversations | Files | Journal | Ledger | Workspaces'",
     "Layer<Claw, AgentError | ConfigError | JournalError | TimeZoneInvalid, Platform>"
   ],
   "picking a tool that is not there": [`Agent.pick(ShellTools, "launch_rocket")`, "launch_rocket"],
