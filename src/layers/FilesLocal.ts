@@ -9,6 +9,7 @@ import * as Predicate from "effect/Predicate"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { createHash, randomUUID } from "node:crypto"
+import { createReadStream } from "node:fs"
 import { mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises"
 import { join, resolve } from "node:path"
 import { Files, FilesError, Missing, TooLarge } from "../services/Files.ts"
@@ -103,7 +104,8 @@ export const layer = (options: Options): Layer.Layer<Files> => {
       }
       return Files.of({
         save: (content, { limit }) => Effect.withSpan(save(content, limit), "Files.save"),
-        read: Effect.fn("Files.read")((id) => attempt(() => readFile(pathOf(id))))
+        read: Effect.fn("Files.read")((id) => attempt(() => readFile(pathOf(id)))),
+        stream: (id) => Stream.suspend(() => Stream.fromAsyncIterable(createReadStream(pathOf(id)), failed))
       })
     })
   )

@@ -14,6 +14,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import type * as SqlError from "effect/sql/SqlError"
+import type * as Statement from "effect/sql/Statement"
 import { Conversations } from "../services/Conversations.ts"
 import { HomeZone } from "../services/HomeZone.ts"
 import { Journal, type JournalError } from "../services/Journal.ts"
@@ -129,18 +130,23 @@ export const layer: Layer.Layer<Scheduler, SchedulerError, SqlClient.SqlClient |
 
       const wake = Queue.offer(changed, undefined)
 
+      const unknown = (id: string) => new SchedulerError({ reason: new TaskUnknown({ id }) })
       const find = Effect.fnUntraced(function* (conversation: ConversationId, id: string) {
         const [row] = yield* sql<Row>`SELECT * FROM tasks WHERE id = ${id} AND conversation = ${conversation}`.pipe(
           Effect.mapError(failed)
         )
-        return row === undefined ? yield* new SchedulerError({ reason: new TaskUnknown({ id }) }) : toTask(row)
+        return row === undefined ? yield* unknown(id) : toTask(row)
       })
-      const findPending = (conversation: ConversationId, id: string) =>
-        Effect.filterOrFail(
-          find(conversation, id),
-          ({ next }) => Option.isSome(next),
-          () => new SchedulerError({ reason: new TaskUnknown({ id }) })
-        )
+
+      /** Changes a task that is still to come. */
+      const change = (name: string, to: (task: Task, now: number) => Statement.Fragment) =>
+        Effect.fn(`Scheduler.${name}`)(function* (conversation: ConversationId, id: string) {
+          const task = yield* find(conversation, id)
+          if (Option.isNone(task.next)) return yield* unknown(id)
+          const set = to(task, yield* Clock.currentTimeMillis)
+          yield* sql`UPDATE tasks SET ${set} WHERE id = ${id}`.pipe(Effect.mapError(failed))
+          yield* wake
+        })
 
       return Scheduler.of({
         schedule: Effect.fn("Scheduler.schedule")(function* ({
@@ -152,17 +158,11 @@ export const layer: Layer.Layer<Scheduler, SchedulerError, SqlClient.SqlClient |
           whenMissed = "once"
         }) {
           const now = yield* Clock.currentTimeMillis
-          const when = yield* Effect.fromResult(When.make(input, zone, now)).pipe(
-            Effect.mapError((reason) => new SchedulerError({ reason }))
-          )
+          const invalid = (reason: When.WhenInvalid) => new SchedulerError({ reason })
+          const when = yield* Effect.mapError(Effect.fromResult(When.make(input, zone, now)), invalid)
           const id = (yield* Random.nextInt).toString(36).slice(-6).replace("-", "x").padStart(6, "0")
-          const next = yield* Effect.fromOption(When.next(when, now)).pipe(
-            Effect.mapError(
-              () =>
-                new SchedulerError({
-                  reason: new When.WhenInvalid({ detail: `that moment has passed: ${When.format(when)}` })
-                })
-            )
+          const next = yield* Effect.mapError(Effect.fromOption(When.next(when, now)), () =>
+            invalid(new When.WhenInvalid({ detail: `that moment has passed: ${When.format(when)}` }))
           )
           const row = {
             id,
@@ -187,45 +187,29 @@ export const layer: Layer.Layer<Scheduler, SchedulerError, SqlClient.SqlClient |
           return rows.map(toTask)
         }, Effect.mapError(failed)),
 
-        pause: Effect.fn("Scheduler.pause")(function* (conversation, id) {
-          yield* findPending(conversation, id)
-          yield* sql`UPDATE tasks SET paused = 1 WHERE id = ${id}`.pipe(Effect.mapError(failed))
-          yield* wake
-        }),
+        pause: change("pause", () => sql`paused = 1`),
 
-        resume: Effect.fn("Scheduler.resume")(function* (conversation, id) {
-          const { when } = yield* findPending(conversation, id)
-          const now = yield* Clock.currentTimeMillis
+        resume: change("resume", ({ when }, now) => {
           const next = when._tag === "Once" ? when.at : Option.getOrNull(When.next(when, now))
-          yield* sql`UPDATE tasks SET paused = 0, next = ${next} WHERE id = ${id}`.pipe(Effect.mapError(failed))
-          yield* wake
+          return sql`paused = 0, next = ${next}`
         }),
 
-        cancel: Effect.fn("Scheduler.cancel")(function* (conversation, id) {
-          yield* findPending(conversation, id)
-          yield* sql`UPDATE tasks SET next = NULL WHERE id = ${id}`.pipe(Effect.mapError(failed))
-          yield* wake
-        }),
+        cancel: change("cancel", () => sql`next = NULL`),
 
         runs: Effect.fn("Scheduler.runs")(function* (conversation, id) {
           yield* find(conversation, id)
-          const rows = yield* sql<{ due: number; fired_at: number }>`
+          return yield* sql<{ due: number; fired_at: number }>`
           SELECT due, fired_at FROM task_runs WHERE task = ${id} ORDER BY due DESC LIMIT 50`.pipe(
-            Effect.mapError(failed)
-          )
-          return yield* Effect.forEach(rows, (row) =>
-            journal
-              .outcome(conversation, runKey(id, row.due))
-              .pipe(
-                Effect.mapBoth({
-                  onSuccess: (outcome) => ({
-                    due: row.due,
-                    firedAt: row.fired_at,
-                    ending: Option.map(outcome, ({ ending }) => ending)
-                  }),
-                  onFailure: failed
-                })
+            Effect.flatMap((rows) =>
+              Effect.forEach(rows, ({ due, fired_at }) =>
+                Effect.map(journal.outcome(conversation, runKey(id, due)), (outcome) => ({
+                  due,
+                  firedAt: fired_at,
+                  ending: Option.map(outcome, ({ ending }) => ending)
+                }))
               )
+            ),
+            Effect.mapError(failed)
           )
         })
       })

@@ -4,11 +4,15 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
+import * as Result from "effect/Result"
+import * as Stream from "effect/Stream"
 import { createHash, randomUUID } from "node:crypto"
-import { lstat, mkdir, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises"
+import { constants } from "node:fs"
+import { type FileHandle, link, lstat, mkdir, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises"
 import { join, resolve, sep } from "node:path"
 import type { AgentName, ConversationId } from "../services/Message.ts"
-import { isFileName, WorkspaceError, Workspaces } from "../services/Workspaces.ts"
+import { StoreFailed } from "../services/StoreFailed.ts"
+import { FolderClosed, isFileName, NameInvalid, NameTaken, WorkspaceError, Workspaces } from "../services/Workspaces.ts"
 
 /**
  * A conversation's folder name: its id where that is a plain name, and a digest, so that no two share a folder and no id
@@ -22,14 +26,18 @@ const folderName = (conversation: ConversationId): string => {
 /** A file has no less than a block, so that files without content are bounded, too. */
 const leastOf = 4096
 
+const hasCode = (cause: unknown, ...codes: ReadonlyArray<string>) =>
+  Predicate.hasProperty(cause, "code") && codes.some((code) => cause.code === code)
+
 /** What is deleted meanwhile holds nothing. */
-const isGone = (cause: unknown) =>
-  Predicate.hasProperty(cause, "code") && (cause.code === "ENOENT" || cause.code === "ENOTDIR")
+const isGone = (cause: unknown) => hasCode(cause, "ENOENT", "ENOTDIR")
+
+const messageOf = (cause: unknown) => (cause instanceof Error ? cause.message : String(cause))
 
 const attempt = <A>(folder: string, use: () => Promise<A>) =>
   Effect.tryPromise({
     try: use,
-    catch: (cause) => new WorkspaceError({ folder, detail: cause instanceof Error ? cause.message : String(cause) })
+    catch: (cause) => new WorkspaceError({ folder, reason: new StoreFailed({ detail: messageOf(cause), cause }) })
   })
 
 const unlessGone = <A>(found: Promise<A>) =>
@@ -71,39 +79,80 @@ const clawOf = async (directory: string): Promise<string> => {
   return made
 }
 
+/** No more of a file than these bytes. */
+const head = async (handle: FileHandle, size: number) => (await handle.read(Buffer.alloc(size), 0, size, 0)).buffer
+
+/** Whether a plain file of a workspace holds the same as another. What is at that path may change while it is looked at. */
+const holdsTheSame = async (path: string, other: FileHandle): Promise<boolean> => {
+  const handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+  try {
+    const [found, { size }] = [await handle.stat(), await other.stat()]
+    return found.isFile() && found.size === size && (await head(handle, size)).equals(await head(other, size))
+  } finally {
+    await handle.close()
+  }
+}
+
 /**
  * Workspaces.
  *
- * Provides `Workspaces`, requires nothing. Folders stay on release.
+ * Provides `Workspaces`, requires nothing. Folders stay on release; parts of what was not placed whole are removed at the next
+ * start.
  */
 export const layer = (options: { readonly directory: string }): Layer.Layer<Workspaces> => {
   const directory = resolve(options.directory)
+  const parts = join(directory, ".parts")
   const folder = Effect.fn("Workspaces.folder")(function* (agent: AgentName, conversation: ConversationId) {
     const path = join(directory, agent, folderName(conversation))
     yield* attempt(path, () => mkdir(path, { recursive: true, mode: 0o700 }))
     return path
   })
+
+  /** A file where nothing that is inside of a workspace reaches it. */
+  const makePart = Effect.acquireRelease(
+    attempt(directory, async () => {
+      await mkdir(parts, { recursive: true, mode: 0o700 })
+      const path = join(parts, randomUUID())
+      return { path, handle: await open(path, "wx+", 0o644) }
+    }),
+    ({ handle, path }) => Effect.ignore(attempt(directory, () => handle.close().then(() => rm(path, { force: true }))))
+  )
+
+  const place: Workspaces["Service"]["place"] = Effect.fn("Workspaces.place")(function* (
+    agent,
+    conversation,
+    name,
+    content
+  ) {
+    const path = yield* folder(agent, conversation)
+    if (!isFileName(name)) return yield* new WorkspaceError({ folder: path, reason: new NameInvalid() })
+    const file = join(path, name)
+    const part = yield* makePart
+    yield* Stream.runForEach(content, (bytes) => attempt(path, () => part.handle.writeFile(bytes)))
+    yield* attempt(path, () => part.handle.sync())
+    // A new link makes the name or fails: it neither follows one that is there nor replaces anything.
+    const made = yield* Effect.result(
+      Effect.tryPromise({
+        try: () => link(part.path, file),
+        catch: (cause) => (hasCode(cause, "EEXIST") ? new NameTaken() : new FolderClosed({ detail: messageOf(cause) }))
+      })
+    )
+    if (Result.isSuccess(made)) return file
+    const refused = new WorkspaceError({ folder: path, reason: made.failure })
+    if (made.failure._tag === "FolderClosed") return yield* refused
+    const isSame = yield* Effect.orElseSucceed(
+      attempt(path, () => holdsTheSame(file, part.handle)),
+      () => false
+    )
+    return isSame ? file : yield* refused
+  }, Effect.scoped)
+
   return Layer.effect(
     Workspaces,
-    Effect.map(Effect.cached(attempt(directory, () => clawOf(directory))), (claw) => ({
-      claw,
-      folder,
-      size: sizeOf,
-      place: Effect.fn("Workspaces.place")(function* (agent, conversation, name, content) {
-        const path = yield* folder(agent, conversation)
-        if (!isFileName(name)) return yield* new WorkspaceError({ folder: path, detail: "this is no name for a file" })
-        const file = join(path, name)
-        // `wx` makes the file or fails: it neither follows a link nor replaces anything.
-        const handle = yield* Effect.acquireRelease(
-          attempt(path, () => open(file, "wx", 0o644)),
-          (opened) => Effect.ignore(attempt(path, () => opened.close()))
-        )
-        yield* Effect.onError(
-          attempt(path, () => handle.writeFile(content)),
-          () => Effect.ignore(attempt(path, () => rm(file, { force: true })))
-        )
-        return file
-      }, Effect.scoped)
-    }))
+    Effect.gen(function* () {
+      yield* Effect.ignore(attempt(parts, () => rm(parts, { recursive: true, force: true })))
+      const claw = yield* Effect.cached(attempt(directory, () => clawOf(directory)))
+      return Workspaces.of({ claw, folder, size: sizeOf, place })
+    })
   )
 }

@@ -92,10 +92,7 @@ export const layer: Layer.Layer<Admissions, never, ChannelState> = Layer.effect(
     const isCurrent = ({ at }: { readonly at: number }, now: number) => now - at < Duration.toMillis(codeLife)
     const unreadable = (cause: Schema.SchemaError) =>
       new ChannelStateError({
-        reason: new StoreFailed({
-          detail: `what is known of a channel's people cannot be read: ${cause.message}`,
-          cause
-        })
+        reason: new StoreFailed({ detail: `a channel's people cannot be read: ${cause.message}`, cause })
       })
 
     const of = Effect.fnUntraced(function* (channel: ChannelName) {

@@ -78,18 +78,20 @@ const receiveOne = Effect.fnUntraced(function* (
     .save(attachment.content, { limit })
     .pipe(Effect.timeoutOrElse({ duration: patience, orElse: () => Effect.fail(tookTooLong) }))
   const wished = safeName(attachment, kept)
-  const content = yield* files.read(kept.id)
   let number = 1
   const place = Effect.suspend(() => {
     const name = numbered(wished, number++)
-    return Effect.as(workspaces.place(agent, conversation, name, content), name)
+    return Effect.as(workspaces.place(agent, conversation, name, files.stream(kept.id)), name)
   })
-  const name = yield* Effect.retry(place, { times: namesTried })
+  const name = yield* Effect.retry(place, { times: namesTried, while: ({ reason }) => reason._tag === "NameTaken" })
   const mediaType = kept.mediaType ?? attachment.mediaType ?? "application/octet-stream"
   const told = `[file: ${name}, ${mediaType}, ${kept.size.toLocaleString("en-US")} bytes]`
   if (!images.has(kept.mediaType) || kept.size > imageLimit) return { told }
   return { told, image: Prompt.filePart({ mediaType, fileName: name, data: new URL(scheme + kept.id) }) }
 })
+
+const isOfStore = (error: { readonly _tag: string }): error is FilesError | WorkspaceError =>
+  error._tag === "FilesError" || error._tag === "WorkspaceError"
 
 /**
  * Takes the files of a message. What went wrong with one is told instead of it; fails when the claw cannot keep files now, for
@@ -100,11 +102,11 @@ export const receive = (options: {
   readonly conversation: ConversationId
   readonly attachments: ReadonlyArray<Attachment>
   readonly limit: number | undefined
-}): Effect.Effect<ReadonlyArray<Received>, FilesError, Files | Workspaces> =>
+}): Effect.Effect<ReadonlyArray<Received>, FilesError | WorkspaceError, Files | Workspaces> =>
   Effect.forEach(options.attachments, (attachment) =>
     receiveOne(options.agent, options.conversation, attachment, options.limit ?? fileLimit).pipe(
       Effect.catch((error) => {
-        if (error._tag === "FilesError" && error.reason._tag === "StoreFailed") return Effect.fail(error)
+        if (isOfStore(error) && error.reason._tag === "StoreFailed") return Effect.fail(error)
         const { message } = error
         const told = `[a file could not be received, ${attachment.name ?? "without a name"}: ${message}]`
         return Effect.as(Effect.logWarning(told), { told })

@@ -49,5 +49,7 @@ export class Files extends Context.Service<
       options: { readonly limit: number }
     ) => Effect.Effect<Kept, FilesError | E, R>
     readonly read: (id: FileId) => Effect.Effect<Uint8Array, FilesError>
+    /** The same in pieces. */
+    readonly stream: (id: FileId) => Stream.Stream<Uint8Array, FilesError>
   }
 >()("effect-claw/services/Files") {}

@@ -4,14 +4,29 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import type * as Stream from "effect/Stream"
 import type { AgentName, ConversationId } from "./Message.ts"
+import { StoreFailed } from "./StoreFailed.ts"
 
-/** A folder cannot be made. */
+/** It can be no file's name. */
+export class NameInvalid extends Schema.TaggedError<NameInvalid>()("NameInvalid", {}) {}
+/** Something else has the name. */
+export class NameTaken extends Schema.TaggedError<NameTaken>()("NameTaken", {}) {}
+
+/** The folder takes no file: what works in it may have seen to that. */
+export class FolderClosed extends Schema.TaggedError<FolderClosed>()("FolderClosed", { detail: Schema.String }) {}
+
+/** A folder cannot be made or read, or a file not put into it, for `reason`. */
 export class WorkspaceError extends Schema.TaggedError<WorkspaceError>(
   "effect-claw/services/Workspaces/WorkspaceError"
-)("WorkspaceError", { folder: Schema.String, detail: Schema.String }) {
+)("WorkspaceError", {
+  folder: Schema.String,
+  reason: Schema.Union([NameInvalid, NameTaken, FolderClosed, StoreFailed])
+}) {
   override get message(): string {
-    return `workspace ${this.folder}: ${this.detail}`
+    const { reason } = this
+    if ("detail" in reason) return `workspace ${this.folder}: ${reason.detail}`
+    return `workspace ${this.folder}: the name ${reason._tag === "NameTaken" ? "is taken" : "can be no file's"}`
   }
 }
 
@@ -33,14 +48,15 @@ export class Workspaces extends Context.Service<
      */
     readonly size: (folder: string, limit: number) => Effect.Effect<number, WorkspaceError>
     /**
-     * Puts a file that came from outside into a workspace, under the name that it came with, and returns its host path. Fails on
-     * a name that is none, or that is taken: by a link, too, whoever put it there and however fast.
+     * Puts a file that came from outside into a workspace, whole or not at all, under the name that it came with, and returns its
+     * host path. Fails on a name that is none, or that is taken: by a link, too, whoever put it there and however fast. A file
+     * of that name that holds the same is taken for this one: what is put again after a crash is there once.
      */
-    readonly place: (
+    readonly place: <E, R>(
       agent: AgentName,
       conversation: ConversationId,
       name: string,
-      content: Uint8Array
-    ) => Effect.Effect<string, WorkspaceError>
+      content: Stream.Stream<Uint8Array, E, R>
+    ) => Effect.Effect<string, WorkspaceError | E, R>
   }
 >()("effect-claw/services/Workspaces") {}

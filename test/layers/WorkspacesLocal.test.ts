@@ -5,6 +5,8 @@ import { Workspaces } from "effect-claw/services/Workspaces"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import { execFileSync } from "node:child_process"
 import {
   chmodSync,
   existsSync,
@@ -51,7 +53,7 @@ const test = (name: string, body: (directory: string) => Effect.Effect<void, unk
     )
   )
 
-const place = (name: string) => Workspaces.use((workspaces) => workspaces.place(andy, chat, name, content))
+const place = (name: string) => Workspaces.use((workspaces) => workspaces.place(andy, chat, name, Stream.make(content)))
 const workspace = Workspaces.use((workspaces) => workspaces.folder(andy, chat))
 const size = (path: string, limit = Infinity) => Workspaces.use((workspaces) => workspaces.size(path, limit))
 
@@ -85,7 +87,7 @@ describe("WorkspacesLocal", () => {
         const placed = yield* Effect.exit(place(input.file))
         assert.strictEqual(Exit.isSuccess(placed), expect.ok)
         assert.strictEqual(readFileSync(canary, "utf8"), "canary")
-        const added = below(directory).filter((path) => !before.includes(path))
+        const added = below(directory).filter((path) => !before.includes(path) && !path.includes(".parts"))
         assert.deepStrictEqual(added, expect.ok ? [relative(directory, join(inside, input.file))] : [])
         if (expect.ok) assert.strictEqual(readFileSync(join(inside, input.file), "utf8"), "content")
       }))
@@ -103,6 +105,33 @@ describe("WorkspacesLocal", () => {
       assert.deepStrictEqual(below(inside), ["folder", "notes.txt"])
       yield* place("...")
       yield* place("line\nbreak")
+    }))
+
+  test("a file that is put again is there once; another of that name is refused", () =>
+    Effect.gen(function* () {
+      const inside = yield* workspace
+      const path = yield* place("a")
+      assert.strictEqual(yield* place("a"), path)
+      writeFileSync(join(inside, "b"), "contend")
+      assert.strictEqual((yield* Effect.flip(place("b"))).reason._tag, "NameTaken")
+      assert.strictEqual(readFileSync(join(inside, "b"), "utf8"), "contend")
+      // One that is read for ever, and one that leads to the same.
+      execFileSync("mkfifo", [join(inside, "c")])
+      symlinkSync(path, join(inside, "d"))
+      for (const name of ["c", "d"]) assert.strictEqual((yield* Effect.flip(place(name))).reason._tag, "NameTaken")
+    }))
+
+  test("a file is there whole, or not at all", (directory) =>
+    Effect.gen(function* () {
+      const half = Stream.concat(Stream.make(content), Stream.fail("cut" as const))
+      const error = yield* Effect.flip(Workspaces.use((workspaces) => workspaces.place(andy, chat, "a", half)))
+      assert.strictEqual(error, "cut")
+      assert.deepStrictEqual(below(yield* workspace), [])
+      assert.deepStrictEqual(readdirSync(join(directory, "w", ".parts")), [])
+      // What a claw that was killed has left.
+      writeFileSync(join(directory, "w", ".parts", "half"), "half")
+      yield* Effect.provide(place("a"), WorkspacesLocal.layer({ directory: join(directory, "w") }))
+      assert.deepStrictEqual(readdirSync(join(directory, "w", ".parts")), [])
     }))
 
   test("a link that comes and goes at that name is never followed", (directory) =>

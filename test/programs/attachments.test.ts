@@ -143,6 +143,15 @@ describe("a file that comes with a message", () => {
       assert.notInclude(all.join(), "could not be received")
     }))
 
+  test("that a claw had put there when it died is there once", (directory) =>
+    Effect.gen(function* () {
+      yield* ask({ text: "first", attachments: [file("a.txt", "a", "text/plain")] })
+      writeFileSync(join(workspace(directory), "notes.txt"), "one")
+      const reply = yield* ask({ text: "look", attachments: [file("notes.txt", "one", "text/plain")] })
+      assert.include(reply, "[file: notes.txt, text/plain, 3 bytes]")
+      assert.deepStrictEqual(readdirSync(workspace(directory)).toSorted(), ["a.txt", "notes.txt"])
+    }))
+
   test("that comes twice is fetched once", () =>
     Effect.gen(function* () {
       let fetched = 0

@@ -5,6 +5,7 @@ import * as Mount from "effect-claw/services/Mount"
 import { Rights } from "effect-claw/services/Rights"
 import * as Sandbox from "effect-claw/services/Sandbox"
 import * as Sandboxes from "effect-claw/services/Sandboxes"
+import { StoreFailed } from "effect-claw/services/StoreFailed"
 import { WorkspaceError, Workspaces } from "effect-claw/services/Workspaces"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -16,7 +17,10 @@ const andy = AgentName.make("andy")
 const bea = AgentName.make("bea")
 const chat = ConversationId.make("memory:chat 1")
 
-const noFolder = new WorkspaceError({ folder: "/w", detail: "no space left" })
+const noFolder = new WorkspaceError({
+  folder: "/w",
+  reason: new StoreFailed({ detail: "no space left", cause: undefined })
+})
 
 let looks = 0
 
