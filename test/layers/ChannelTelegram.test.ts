@@ -13,6 +13,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Queue from "effect/Queue"
+import * as Random from "effect/Random"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -582,6 +583,69 @@ describe("ChannelTelegram", () => {
         yield* settle
         yield* TestClock.adjust("2 seconds")
         assert.strictEqual(textOf((yield* next).content), "hi")
+      })
+    )
+
+    virtual("connections that end a hundred times lose nothing, and never two questions are open", ({ ada, server }) =>
+      Effect.gen(function* () {
+        const bob = server.person("Bob")
+        const { send } = yield* theChannel
+        const { heard } = yield* listen()
+        const really = (millis: number) => Effect.promise(() => setTimeout(millis))
+        // Time passes while nothing is asked, and only then: what is on its way is not hurried.
+        yield* Effect.forkScoped(
+          Effect.forever(
+            Effect.andThen(
+              really(5),
+              Effect.suspend(() => (server.isPolled() ? Effect.void : TestClock.adjust("20 seconds")))
+            )
+          )
+        )
+        // Answers each message once, as a claw does: by its id, tried until it is sent.
+        const answered = new Set<string>()
+        yield* Effect.forkScoped(
+          Effect.forever(
+            Effect.gen(function* () {
+              const { message } = yield* Queue.take(heard)
+              const key = `${message.chat} ${message.id}`
+              if (answered.has(key)) return
+              answered.add(key)
+              const reply = { id: OutputId.make(key), text: `re: ${textOf(message.content)}` }
+              const tried = Effect.tapError(send(message.chat, reply), () => really(5))
+              yield* Effect.retry(tried, { while: ({ isRetryable }) => isRetryable })
+            })
+          )
+        )
+        let cuts = 0
+        let said = 0
+        const cut = Effect.gen(function* () {
+          yield* really(yield* Random.nextIntBetween(1, 60))
+          if (!server.isPolled()) return
+          if (yield* Random.nextBoolean) server.fail("sendMessage", { cut: "before" })
+          server.online(false)
+          yield* really(yield* Random.nextIntBetween(0, 15))
+          server.online(true)
+          cuts++
+        })
+        const talk = Effect.gen(function* () {
+          said++
+          for (const person of [ada, bob]) server.say(person, `number ${said}`)
+          yield* really(yield* Random.nextIntBetween(1, 60))
+        })
+        yield* Effect.all(
+          [Effect.repeat(cut, { until: () => cuts === 100 }), Effect.repeat(talk, { until: () => cuts === 100 })],
+          { concurrency: 2 }
+        )
+        const wanted = Array.from({ length: said }, (_, index) => `re: number ${index + 1}`)
+        const got = ({ id }: { readonly id: number }) => server.read(id).split("\n")
+        yield* TelegramServer.until(() => [ada, bob].every((person) => got(person).includes(`re: number ${said}`)))
+        for (const person of [ada, bob]) assert.deepStrictEqual([...new Set(got(person))], wanted)
+        assert.strictEqual(answered.size, said * 2)
+        assert.strictEqual(server.conflicts(), 0)
+        // Telegram cannot tell a resend: what was taken as its connection ended comes twice.
+        const doubled = got(ada).length + got(bob).length - said * 2
+        process.stdout.write(`${cuts} disconnects, ${said * 2} messages, ${doubled} replies seen twice\n`)
+        assert.isAtMost(doubled, cuts)
       })
     )
 

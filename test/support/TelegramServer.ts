@@ -108,6 +108,8 @@ export class TelegramServer extends Context.Service<
     readonly polls: () => number
     /** Whether a question waits for updates now. */
     readonly isPolled: () => boolean
+    /** How often a question found another one waiting. */
+    readonly conflicts: () => number
     /** Updates that are not confirmed. */
     readonly pending: () => ReadonlyArray<Update>
     /** A person, with a direct chat of the same id. */
@@ -172,6 +174,7 @@ const make = () => {
   let lastUpdate = 900_000
   let lastPerson = 5000
   let polls = 0
+  let conflicts = 0
   let allowed: ReadonlyArray<string> = defaults
   let poller: { readonly answer: () => void; readonly conflict: () => void } | undefined
   let webhook: { readonly url: string; readonly secret: string | undefined } | undefined
@@ -483,6 +486,7 @@ const make = () => {
         "Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to delete the webhook first"
       )
     }
+    if (poller !== undefined) conflicts++
     poller?.conflict()
     const { allowed_updates: kinds, limit = 100, offset = 0, timeout = 0 } = parameters
     if (Array.isArray(kinds)) allowed = kinds.length === 0 ? defaults : kinds.map(String)
@@ -565,6 +569,7 @@ const make = () => {
     bot,
     calls,
     polls: () => polls,
+    conflicts: () => conflicts,
     isPolled: () => poller !== undefined,
     pending: () => updates,
     person: (name: string): User => {
