@@ -74,6 +74,16 @@ const first = Effect.fnUntraced(function* (
   return program
 })
 
+/** Makes somebody the owner on Telegram, by the code in the log. */
+const claim = Effect.fnUntraced(function* (program: Program.Program, telegram: Telegram.TelegramServer["Service"]) {
+  yield* program.until(/telegram has no owner.*\/claim ([a-z0-9]{8})/)
+  const [, code = ""] = /telegram has no owner.*\/claim ([a-z0-9]{8})/.exec(yield* program.seen) ?? []
+  const tara = telegram.person("Tara")
+  telegram.say(tara, `/claim ${code}`)
+  yield* until("the claim", () => telegram.read(tara.id).includes("You are my owner now"))
+  return tara
+})
+
 const test = (name: string, body: Effect.Effect<void, unknown, Scope.Scope | Telegram.TelegramServer>) =>
   it.live(name, () => Effect.provide(Effect.scoped(body), Telegram.layer), { timeout: 180_000 })
 
@@ -98,12 +108,7 @@ describe("the personal claw", () => {
       const ada = yield* WhatsApp.person(whatsapp, adaPhone, "Ada")
       const ben = yield* WhatsApp.person(whatsapp, benPhone, "Ben")
       const program = yield* first(whatsapp, start)
-      yield* program.until(/telegram has no owner.*\/claim ([a-z0-9]{8})/)
-      const [, code = ""] = /telegram has no owner.*\/claim ([a-z0-9]{8})/.exec(yield* program.seen) ?? []
-
-      const tara = telegram.person("Tara")
-      telegram.say(tara, `/claim ${code}`)
-      yield* until("the claim", () => telegram.read(tara.id).includes("You are my owner now"))
+      const tara = yield* claim(program, telegram)
       telegram.say(tara, "run: echo from telegram > t.txt")
       yield* until("the command", () => telegram.shown(tara.id).length >= 4)
       telegram.say(tara, "send t.txt")
@@ -141,11 +146,7 @@ describe("the personal claw", () => {
       const { start, telegram, whatsapp } = yield* world
       const ada = yield* WhatsApp.person(whatsapp, adaPhone, "Ada")
       const killed = yield* first(whatsapp, start)
-      yield* killed.until(/telegram has no owner.*\/claim ([a-z0-9]{8})/)
-      const [, code = ""] = /telegram has no owner.*\/claim ([a-z0-9]{8})/.exec(yield* killed.seen) ?? []
-      const tara = telegram.person("Tara")
-      telegram.say(tara, `/claim ${code}`)
-      yield* until("the claim", () => telegram.read(tara.id).includes("You are my owner now"))
+      const tara = yield* claim(killed, telegram)
       const claw = `${clawPhone}@s.whatsapp.net`
       yield* Effect.promise(() => ada.send(claw, { text: "run: echo ready" }))
       yield* until("the first answer", () => ada.texts().includes("ready"))
@@ -178,6 +179,32 @@ describe("the personal claw", () => {
       )
       // Telegram cannot tell a resend: what was on its way at the kill may come twice.
       assert.isAtMost(words.filter((word) => times(onTelegram(), word) !== 1).length, 1)
+      yield* again.kill("SIGTERM")
+    })
+  )
+
+  test(
+    "logged out of WhatsApp, it says so to its owner on Telegram, once, and works there; a new login goes on where it was",
+    Effect.gen(function* () {
+      const { start, telegram, whatsapp } = yield* world
+      const ada = yield* WhatsApp.person(whatsapp, adaPhone, "Ada")
+      const program = yield* first(whatsapp, start)
+      const tara = yield* claim(program, telegram)
+      const claw = `${clawPhone}@s.whatsapp.net`
+      yield* Effect.promise(() => ada.send(claw, { text: "write w.txt: kept" }))
+      yield* until("the first answer", () => ada.heard.length >= 1)
+      whatsapp.unlink(clawPhone)
+      const told = () => telegram.read(tara.id).split("I receive no more messages on channel whatsapp").length - 1
+      yield* until("the owner's message", () => told() > 0)
+      telegram.say(tara, "run: echo still here")
+      yield* until("the answer", () => telegram.read(tara.id).includes("still here"))
+      yield* program.kill("SIGTERM")
+      yield* program.ended
+
+      const again = yield* first(whatsapp, start)
+      yield* Effect.promise(() => ada.send(claw, { text: "read w.txt" }))
+      yield* until("what was kept", () => ada.texts().includes("kept"))
+      assert.strictEqual(told(), 1)
       yield* again.kill("SIGTERM")
     })
   )
