@@ -71,6 +71,7 @@ const report = (cause: Cause.Cause<{ readonly message: string }>) =>
 
 program.pipe(
   Effect.tapCause(report),
-  Effect.provide(Logger.layer([Logger.withConsoleError(Logger.formatSimple)])),
+  Effect.provide(Logger.layer([Logger.consolePretty({ mode: "tty" })])),
+  Effect.provideService(Logger.LogToStderr, true),
   NodeRuntime.runMain({ disableErrorReporting: true })
 )
