@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os"
 import { defineConfig } from "vitest/config"
 
 // Escapes take minutes, and exhaust what they can: they run when they are asked for, by `npm run escape`.
@@ -10,6 +11,8 @@ export default defineConfig({
     include: [isEscape ? "test/escape/**/*.test.ts" : "test/**/*.test.ts"],
     exclude: isEscape ? [] : ["test/escape/**"],
     globalSetup: ["test/support/build.ts"],
+    // Most tests wait for processes, timers and disks.
+    maxWorkers: Math.max(2, availableParallelism() - 1),
     testTimeout: 30_000,
     hookTimeout: 60_000
   }

@@ -38,6 +38,7 @@ export interface Ended {
 
 /** A running program. */
 export interface Program {
+  readonly pid: number
   readonly write: (text: string | Uint8Array) => Effect.Effect<void>
   /** Closes its stdin. */
   readonly end: Effect.Effect<void>
@@ -124,6 +125,7 @@ const follow = (child: ChildProcess, onOutput: (text: string) => void, seen: () 
       })
     )
     const program: Program = {
+      pid: child.pid ?? 0,
       write: (text) => Effect.sync(() => void child.stdin?.write(text)),
       end: Effect.sync(() => void child.stdin?.end()),
       leave: Effect.sync(() => void child.stdout?.destroy()),
