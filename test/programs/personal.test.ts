@@ -115,6 +115,17 @@ describe("the personal claw", () => {
       yield* until("the file", () => telegram.shown(tara.id).some(({ file }) => file?.name === "t.txt"))
       const sent = telegram.shown(tara.id).find(({ file }) => file !== undefined)
       assert.strictEqual(Buffer.from(sent?.file?.content ?? []).toString(), "from telegram\n")
+      const ted = telegram.person("Ted")
+      const club = telegram.group("club").id
+      telegram.say(ted, "@claw run: echo too early", club)
+      telegram.say(tara, "/bind everyone", club)
+      yield* until("the binding", () => telegram.read(club).includes("to everyone"))
+      telegram.say(ted, "not for you", club)
+      telegram.say(ted, "@claw run: echo hello club > c.txt; cat c.txt", club)
+      yield* until("the answer", () => telegram.read(club).includes("hello club"))
+      telegram.say(ted, "@claw send c.txt", club)
+      yield* until("the file", () => telegram.shown(club).some(({ file }) => file?.name === "c.txt"))
+      assert.notInclude(telegram.read(club), "too early")
 
       const claw = `${clawPhone}@s.whatsapp.net`
       yield* Effect.promise(() => ada.send(claw, { text: "run: echo from whatsapp > w.txt" }))
