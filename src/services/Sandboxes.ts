@@ -71,8 +71,6 @@ interface Use {
   calls: number
 }
 
-const defaultDisk = ByteSize.fromInputUnsafe("1 GiB")
-
 /**
  * Has a session paused once nobody has used it for a while. What comes back resumes it, and counts as a use as long as its scope
  * is open.
@@ -132,7 +130,8 @@ export const layer = (options: Options): Layer.Layer<Sandboxes, never, Sandbox |
             const mounts = yield* Effect.mapError(Effect.forEach(wanted.mounts ?? [], grant), rejected)
             const way = yield* wayOut(key, wanted.egress ?? [])
             const claw = yield* Effect.mapError(workspaces.claw, unavailable)
-            const disk = wanted.disk === undefined ? defaultDisk : ByteSize.fromInputUnsafe(wanted.disk)
+            const { disk: written = "1 GiB" }: SandboxOptions = wanted
+            const disk = ByteSize.fromInputUnsafe(written)
             const most = ByteSize.toNumberUnsafe(disk)
             // What cannot be looked at may be anything.
             const measure = (limit: number) => Effect.orElseSucceed(workspaces.size(folder, limit), () => Infinity)

@@ -48,12 +48,8 @@ export interface NewTask {
 }
 
 /** Something scheduled. `next` is in epoch milliseconds; none when it is done. */
-export interface Task {
+export interface Task extends Omit<NewTask, "when"> {
   readonly id: string
-  readonly conversation: ConversationId
-  readonly agent: AgentName
-  readonly sender: Sender | undefined
-  readonly text: string
   readonly when: When
   readonly whenMissed: WhenMissed
   readonly paused: boolean
