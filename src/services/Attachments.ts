@@ -6,6 +6,7 @@ import * as Prompt from "effect/ai/Prompt"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
+import * as Struct from "effect/Struct"
 import type { Attachment, ChannelError, InboundDelivery } from "./Channel.ts"
 import { Files, FilesError, type Kept, TooLarge } from "./Files.ts"
 import {
@@ -143,10 +144,9 @@ const load = (files: Files["Service"], part: Content[number]): Effect.Effect<Con
   if (part.type !== "file" || !(part.data instanceof URL) || part.data.protocol !== scheme) {
     return Effect.succeed([part])
   }
-  const { data, fileName, mediaType } = part
-  return Effect.match(files.read(FileId.make(data.pathname)), {
+  return Effect.match(files.read(FileId.make(part.data.pathname)), {
     onFailure: () => [],
-    onSuccess: (bytes) => [Prompt.filePart({ mediaType, ...(fileName === undefined ? {} : { fileName }), data: bytes })]
+    onSuccess: (data) => [Struct.assign(part, { data })]
   })
 }
 

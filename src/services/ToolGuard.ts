@@ -12,6 +12,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
+import * as Struct from "effect/Struct"
 import type { Ready } from "./Agent.ts"
 import * as Approval from "./Approval.ts"
 import { CurrentTurn } from "./CurrentTurn.ts"
@@ -188,11 +189,8 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
 const scanned = (part: Prompt.ToolResultPart, hide: (text: string) => string): Prompt.ToolResultPart => {
   const written = JSON.stringify(part.result)
   const shown = hide(written)
-  if (shown === written) return part
-  const { id, isFailure, modelOutput, name, providerExecuted } = part
   const result: unknown = JSON.parse(shown)
-  const output = modelOutput === undefined ? {} : { modelOutput }
-  return Prompt.toolResultPart({ id, name, isFailure, result, providerExecuted, ...output })
+  return shown === written ? part : Struct.assign(part, { result })
 }
 
 const failure = (call: Prompt.ToolCallPart, result: string): Prompt.ToolResultPart =>

@@ -6,6 +6,7 @@
  */
 import * as Prompt from "effect/ai/Prompt"
 import * as DateTime from "effect/DateTime"
+import * as Struct from "effect/Struct"
 import { type Content } from "./Message.ts"
 import { fromClaw, wrap, wrapResult } from "./PromptBorder.ts"
 import { clip, fit, left, tokensOf, trim } from "./PromptSize.ts"
@@ -50,7 +51,7 @@ const userMessage = ({ at, content, origin }: Input, clock: (at: number) => stri
         : ["brief", { from: origin.agent }]
   const parts: Content = content.map((part) =>
     part.type === "text"
-      ? Prompt.textPart({ text: wrap(tag, { ...attributes, time: clock(at) }, clip(part.text, inputLimit)) })
+      ? Struct.assign(part, { text: wrap(tag, { ...attributes, time: clock(at) }, clip(part.text, inputLimit)) })
       : part
   )
   return Prompt.userMessage({ content: parts })
@@ -61,24 +62,17 @@ const refusal = (said: string, detail: string): string =>
 
 /** A result in its wrapper; one that came often is shown with what that means. */
 const toolResult = (ended: Prompt.ToolResultPart, times: number): Prompt.ToolResultPart => {
-  const { id, isFailure, modelOutput, name, result } = ended
+  const { modelOutput, name, result } = ended
   const note =
     times < repeatsTold
       ? ""
       : `\n[This very call has had this very result ${times} times. Do something else, or say what is in the way.]`
-  const outputs = modelOutput?.map((part) =>
-    part.type === "text" ? Prompt.textPart({ text: wrapResult(name, part.text) }) : part
+  const shown = Struct.assign(ended, { result: wrapResult(name, result) + note })
+  if (modelOutput === undefined) return shown
+  const outputs = modelOutput.map((part) =>
+    part.type === "text" ? Struct.assign(part, { text: wrapResult(name, part.text) }) : part
   )
-  return Prompt.toolResultPart({
-    id,
-    name,
-    isFailure,
-    ...(outputs === undefined
-      ? {}
-      : { modelOutput: note === "" ? outputs : [...outputs, Prompt.textPart({ text: note.trim() })] }),
-    result: wrapResult(name, result) + note,
-    providerExecuted: false
-  })
+  return { ...shown, modelOutput: note === "" ? outputs : [...outputs, Prompt.textPart({ text: note.trim() })] }
 }
 
 /** Something that a prompt shows whole or not at all: what one said, or calls and their results together. */
