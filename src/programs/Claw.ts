@@ -179,7 +179,7 @@ const make = Effect.fnUntraced(function* <Agents extends ReadonlyArray<Agent.Any
       case "Engage":
       case "Context": {
         const { agent } = verdict
-        if (yield* admissions.isOwner(channel, message.sender)) yield* admissions.met(message)
+        if (message.direct && (yield* admissions.isOwner(channel, message.sender))) yield* admissions.met(message)
         // What comes twice is fetched once.
         if (attachments.length > 0 && (yield* journal.isReceived(conversation, message.id))) return
         const files = yield* Attachments.receive({ agent, conversation, attachments, limit: options.fileLimit })
