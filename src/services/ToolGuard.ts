@@ -21,7 +21,7 @@ import { Journal, type JournalError, type Output, patiently } from "./Journal.ts
 import { OutputId } from "./Message.ts"
 import * as Leaks from "./Leaks.ts"
 import * as Rights from "./Rights.ts"
-import { interruptedResult } from "./Transcript.ts"
+import { failedResult, interrupted } from "./Transcript.ts"
 import type * as Turn from "./Turn.ts"
 import { Vault } from "./Vault.ts"
 
@@ -109,7 +109,7 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
     })
 
     const execute = Effect.fnUntraced(function* (guarded: GuardedCall, send: CurrentTurn["Service"]["send"]) {
-      const { agent, call, interrupted, turn } = guarded
+      const { agent, call, turn } = guarded
       const tool = Object.hasOwn(agent.tools, call.name) ? agent.tools[call.name] : undefined
       if (tool === undefined || !Rights.allows(turn.rights, call.name)) {
         const own = Object.keys(agent.tools).filter((name) => Rights.allows(turn.rights, name))
@@ -119,7 +119,7 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
         )
       }
       const mayRepeat = Context.get(tool.annotations, Tool.Idempotent) || Context.get(tool.annotations, Tool.Readonly)
-      if (interrupted && !mayRepeat) return interruptedResult(call)
+      if (guarded.interrupted && !mayRepeat) return failure(call, interrupted)
       // What a person was asked about is theirs to answer, whatever the tool says now.
       const isAsked = guarded.approval !== undefined || (yield* agent.needsApproval(call))
       const refused = isAsked ? yield* approve(guarded) : undefined
@@ -193,8 +193,7 @@ const scanned = (part: Prompt.ToolResultPart, hide: (text: string) => string): P
   return shown === written ? part : Struct.assign(part, { result })
 }
 
-const failure = (call: Prompt.ToolCallPart, result: string): Prompt.ToolResultPart =>
-  Prompt.toolResultPart({ id: call.id, name: call.name, isFailure: true, result: cap(result), providerExecuted: false })
+const failure = (call: Prompt.ToolCallPart, result: string) => failedResult(call, cap(result))
 
 const messageOf = (error: unknown): string => {
   if (typeof error === "string") return error

@@ -18,12 +18,12 @@ export const inputLimit = 100_000
 /** From which repetition on a model is told that it repeats itself. */
 const repeatsTold = 3
 
+/** The result of a call that failed. */
+export const failedResult = ({ id, name }: Prompt.ToolCallPart, result: unknown): Prompt.ToolResultPart =>
+  Prompt.toolResultPart({ id, name, isFailure: true, result, providerExecuted: false })
+
 /** What a call that was cut short is said to have returned. */
-export const interruptedResult = (
-  call: Prompt.ToolCallPart,
-  result = "The call was interrupted and its outcome is unknown. Check before you repeat it."
-): Prompt.ToolResultPart =>
-  Prompt.toolResultPart({ id: call.id, name: call.name, isFailure: true, result, providerExecuted: false })
+export const interrupted = "The call was interrupted and its outcome is unknown. Check before you repeat it."
 
 /** What a call of a turn that a person stopped is said to have returned. */
 export const stopped = "The call was stopped, by the person you talk to, before it had ended."
@@ -96,9 +96,9 @@ export const pieces = (
   let repeats = makeRepeats()
 
   // Results stand right after the calls; what people said meanwhile follows.
-  const flush = (cut?: string) => {
+  const flush = (cut = interrupted) => {
     if (answer !== undefined) {
-      const content = calls.map((call) => results.get(call.id) ?? interruptedResult(call, cut))
+      const content = calls.map((call) => results.get(call.id) ?? failedResult(call, cut))
       const messages = content.length > 0 ? [...answer.messages, Prompt.toolMessage({ content })] : answer.messages
       if (messages.length > 0) made.push({ ...answer, messages })
     }
