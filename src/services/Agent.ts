@@ -6,7 +6,7 @@
  */
 import type * as LanguageModel from "effect/ai/LanguageModel"
 import type * as Prompt from "effect/ai/Prompt"
-import type * as Tool from "effect/ai/Tool"
+import * as Tool from "effect/ai/Tool"
 import type * as Toolkit from "effect/ai/Toolkit"
 import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
@@ -197,6 +197,8 @@ export interface Ready {
   readonly agent: Any
   readonly model: Context.Context<LanguageModel.LanguageModel>
   readonly tools: Readonly<Record<string, Tool.Any>>
+  /** The tokens that its tools take of every prompt by their definitions. Counted once: it takes a while. */
+  readonly definitionTokens: Effect.Effect<number>
   /** Whether a call needs a person's consent. */
   readonly needsApproval: (call: Prompt.ToolCallPart) => Effect.Effect<boolean>
   /** Runs a tool by its name. For the tool guard alone. */
@@ -271,9 +273,13 @@ const equip = Effect.fnUntraced(function* (
   if (missing !== undefined) {
     return yield* new AgentError({ agent: agent.name, detail: `${missing} needs approval, and is none of its tools` })
   }
+  const definitions = Effect.sync(() =>
+    JSON.stringify(Object.values(tools).map((tool) => [tool.name, tool.description, Tool.getJsonSchema(tool)]))
+  )
   return {
     agent,
     tools,
+    definitionTokens: yield* Effect.cached(Effect.map(definitions, ({ length }) => Math.ceil(length / 3))),
     rights: Rights.none,
     model: Context.merge(
       services,
