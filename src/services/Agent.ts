@@ -183,7 +183,7 @@ export const withTeam = (agent: Any): ReadonlyArray<Any> => {
 }
 
 /** Definitions that cannot go together. */
-export class AgentError extends Schema.TaggedError<AgentError>("effect-claw/services/Agent/AgentError")("AgentError", {
+export class AgentError extends Schema.TaggedError<AgentError>()("AgentError", {
   agent: AgentName,
   detail: Schema.String
 }) {

@@ -129,10 +129,9 @@ export class SecretUnknown extends Schema.TaggedError<SecretUnknown>()("SecretUn
 export class ProxyFailed extends Schema.TaggedError<ProxyFailed>()("ProxyFailed", { detail: Schema.String }) {}
 
 /** There is no way out, for `reason`. */
-export class EgressError extends Schema.TaggedError<EgressError>("effect-claw/services/Egress/EgressError")(
-  "EgressError",
-  { reason: Schema.Union([ProxyMissing, SecretUnknown, ProxyFailed]) }
-) {
+export class EgressError extends Schema.TaggedError<EgressError>()("EgressError", {
+  reason: Schema.Union([ProxyMissing, SecretUnknown, ProxyFailed])
+}) {
   override get message(): string {
     return `no way out: ${this.reason.detail}`
   }
