@@ -47,9 +47,9 @@ const callsAtOnce = 8
 
 const callTools = Effect.fnUntraced(function* (work: Work.Work, next: Extract<Turn.Next, { _tag: "CallTools" }>) {
   const { conversation, guard, observe, outbox, outputId, outputs, ready, state, textLimit } = work
-  const { entries, mandate } = state
+  const { mandate } = state
   const { calls, interrupted, step } = next
-  const approvals = Turn.approvals(entries, yield* Clock.currentTimeMillis)
+  const approvals = Turn.approvals(state, yield* Clock.currentTimeMillis)
   if (mandate.turn === undefined) return
   const turn = {
     conversation,
@@ -94,7 +94,7 @@ const takeUp = Effect.fnUntraced(function* (work: Work.Work, turn: Turn.TurnId) 
 const goOn = Effect.fnUntraced(function* (work: Work.Work) {
   const { observe, outputs, read, state } = work
   while (true) {
-    const next = Turn.next(state.entries, yield* Clock.currentTimeMillis)
+    const next = Turn.next(state, yield* Clock.currentTimeMillis)
     const { turn } = state.mandate
     if (next._tag === "Rest") return
     if (next._tag === "Park") {
@@ -138,7 +138,7 @@ const cut = Effect.fnUntraced(function* ({ conversation, observe, outbox, state 
 const runTurn = Effect.fn("AgentRuntime.run")(function* (work: Work.Work) {
   const { read, ready, state } = work
   yield* read
-  if (Turn.next(state.entries, yield* Clock.currentTimeMillis)._tag === "Park") return false
+  if (Turn.next(state, yield* Clock.currentTimeMillis)._tag === "Park") return false
   if (state.mandate.turn !== undefined) yield* takeUp(work, state.mandate.turn)
   yield* goOn(work).pipe(
     Effect.timeoutOrElse({ duration: ready.agent.limits.time, orElse: () => outOfTime(work) }),

@@ -310,7 +310,7 @@ describe("ToolGuard", () => {
   /** What the journal says of the one call that was asked about. */
   const asked = Effect.gen(function* () {
     const entries = yield* Journal.use((journal) => journal.entries(conversation, 0))
-    return Turn.approvals(entries, 0).get("c1") ?? assert.fail("nothing was asked")
+    return Turn.approvals(Turn.fold(entries), 0).get("c1") ?? assert.fail("nothing was asked")
   })
   const yes = Effect.map(asked, (one): Approval => ({ ...one, answer: { yes: true } }))
 

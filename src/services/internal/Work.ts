@@ -49,10 +49,9 @@ export interface Step {
 }
 
 /** What changes while it works. */
-export interface State {
+export interface State extends Turn.State {
   /** In order; see `Turn.inOrder`. */
   entries: ReadonlyArray<Turn.Entry>
-  mandate: Turn.Mandate
   /** Whether there is another turn to be done. */
   hasMore: boolean
   /** The most tokens that a prompt may have, tools aside. */
@@ -76,8 +75,8 @@ export const make = Effect.fnUntraced(function* (
   const written: Array<Turn.Entry> = []
   const outputs: Array<OutputId> = []
   const state: State = {
+    ...Turn.fold([]),
     entries: [],
-    mandate: Turn.mandate([]),
     hasMore: false,
     room: Math.min(ready.agent.limits.prompt, model.contextTokens - model.outputTokens) - toolTokens
   }
@@ -86,8 +85,8 @@ export const make = Effect.fnUntraced(function* (
     Effect.suspend(() => journal.entries(conversation, written.at(-1)?.position ?? 0)),
     (more) => {
       written.push(...more)
-      state.entries = Turn.inOrder(written)
-      state.mandate = Turn.mandate(state.entries)
+      const entries = Turn.inOrder(written)
+      Object.assign(state, Turn.fold(entries), { entries })
     }
   )
 
