@@ -54,27 +54,13 @@ export interface Guarded {
   readonly outputs: ReadonlyArray<OutputId>
 }
 
-/** The way to every tool. */
-export class ToolGuard extends Context.Service<
-  ToolGuard,
-  {
-    /**
-     * Makes a call and journals its start, and its result with what it says in the chat; or journals a question to a person,
-     * and returns no result. Fails only when the journal does.
-     */
-    readonly call: (call: GuardedCall) => Effect.Effect<Guarded, JournalError>
-  }
->()("effect-claw/services/ToolGuard") {}
-
 /**
- * The guard.
+ * The way to every tool.
  *
- * Provides `ToolGuard`, requires `Journal`. Interrupting a call interrupts its tool; nothing is journalled then, and the
- * call counts as interrupted when the turn is resumed.
+ * Interrupting a call interrupts its tool; nothing is journalled then, and the call counts as interrupted when the turn is resumed.
  */
-export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
-  ToolGuard,
-  Effect.gen(function* () {
+export class ToolGuard extends Context.Service<ToolGuard>()("effect-claw/services/ToolGuard", {
+  make: Effect.gen(function* () {
     const journal = yield* Journal
     const { hide, mask } = Leaks.make(yield* Vault)
 
@@ -129,6 +115,7 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
         events: [{ _tag: "ToolStarted", call: call.id, tool: call.name }]
       })
       const deadline = Context.get(tool.annotations, Deadline)
+      const late = `${call.name} took longer than ${Duration.format(Duration.fromInputUnsafe(deadline))} and was stopped.`
       return yield* agent.handle(call.name, call.params, call.id).pipe(
         Effect.map((result) =>
           Prompt.toolResultPart({
@@ -141,16 +128,7 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
           })
         ),
         Effect.catch((error) => Effect.succeed(failure(call, messageOf(error)))),
-        Effect.timeoutOrElse({
-          duration: deadline,
-          orElse: () =>
-            Effect.succeed(
-              failure(
-                call,
-                `${call.name} took longer than ${Duration.format(Duration.fromInputUnsafe(deadline))} and was stopped.`
-              )
-            )
-        }),
+        Effect.timeoutOrElse({ duration: deadline, orElse: () => Effect.succeed(failure(call, late)) }),
         // An interruption of this call passes by; one that the tool made itself is its fault.
         Effect.catchCause((cause) =>
           Effect.as(
@@ -162,8 +140,12 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
       )
     })
 
-    return ToolGuard.of({
-      call: Effect.fn("ToolGuard.call")(function* (guarded) {
+    return {
+      /**
+       * Makes a call and journals its start, and its result with what it says in the chat; or journals a question to a person,
+       * and returns no result. Fails only when the journal does.
+       */
+      call: Effect.fn("ToolGuard.call")(function* (guarded: GuardedCall): Effect.fn.Return<Guarded, JournalError> {
         yield* Effect.annotateCurrentSpan({ tool: guarded.call.name })
         const { output, turn } = guarded
         const said: Array<Output> = []
@@ -181,9 +163,12 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
         yield* patiently(journal.record({ conversation: turn.conversation, events, outputs }))
         return { result, outputs: outputs.map(({ id }) => id) }
       })
-    })
+    }
   })
-)
+}) {}
+
+/** The guard. Provides `ToolGuard`, requires `Journal`. */
+export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(ToolGuard, ToolGuard.make)
 
 /** A result without the vault's secrets: no model is told one, however a tool came by it. */
 const scanned = (part: Prompt.ToolResultPart, hide: (text: string) => string): Prompt.ToolResultPart => {
