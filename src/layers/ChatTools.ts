@@ -14,9 +14,7 @@ import { FileFailed, SandboxError } from "../services/Sandbox.ts"
 import { Sandboxes } from "../services/Sandboxes.ts"
 
 /** There is no chat, or nothing in it to react to. */
-export class ChatError extends Schema.TaggedError<ChatError>("effect-claw/layers/ChatTools/ChatError")("ChatError", {
-  detail: Schema.String
-}) {
+export class ChatError extends Schema.TaggedError<ChatError>()("ChatError", { detail: Schema.String }) {
   override get message(): string {
     return this.detail
   }

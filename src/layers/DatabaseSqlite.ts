@@ -28,10 +28,10 @@ export class Newer extends Schema.TaggedError<Newer>()("Newer", { detail: Schema
 export class BackupFailed extends Schema.TaggedError<BackupFailed>()("BackupFailed", { detail: Schema.String }) {}
 
 /** The state folder cannot be used, for `reason`, whose `detail` says what to do. */
-export class DatabaseError extends Schema.TaggedError<DatabaseError>("effect-claw/layers/DatabaseSqlite/DatabaseError")(
-  "DatabaseError",
-  { folder: Schema.String, reason: Schema.Union([FolderUnusable, FolderInUse, Unreadable, Newer, BackupFailed]) }
-) {
+export class DatabaseError extends Schema.TaggedError<DatabaseError>()("DatabaseError", {
+  folder: Schema.String,
+  reason: Schema.Union([FolderUnusable, FolderInUse, Unreadable, Newer, BackupFailed])
+}) {
   override get message(): string {
     return `state folder ${this.folder}: ${this.reason.detail}`
   }

@@ -40,10 +40,7 @@ export const layer: Layer.Layer<Ledger, never, SqlClient.SqlClient> = Layer.effe
       microdollars: number
     ) {
       const budget = Budget.amount(written)
-      const now = yield* Clock.currentTimeMillis
-      const midnight = DateTime.toEpochMillis(
-        DateTime.startOf(DateTime.makeZonedUnsafe(now, { timeZone: zone }), "day")
-      )
+      const midnight = DateTime.toEpochMillis(DateTime.startOf(DateTime.setZone(yield* DateTime.now, zone), "day"))
       const column = sql.literal(
         budget.unit === "microdollars"
           ? "microdollars"
@@ -58,15 +55,13 @@ export const layer: Layer.Layer<Ledger, never, SqlClient.SqlClient> = Layer.effe
       const spent = row?.spent ?? 0
       const asked = budget.unit === "microdollars" ? microdollars : call.tokens
       if (spent + asked > budget.value) {
-        return yield* new LedgerError({
-          reason: new BudgetExceeded({
-            period,
-            budget: purse.turn === call.turn ? written : `${purse.agent}'s ${written}`,
-            spent: `${Budget.format({ ...budget, value: spent })} spent or reserved, the next call may take ${Budget.format(
-              { ...budget, value: asked }
-            )}`
-          })
+        const [used, more] = [spent, asked].map((value) => Budget.format({ ...budget, value }))
+        const reason = new BudgetExceeded({
+          period,
+          budget: purse.turn === call.turn ? written : `${purse.agent}'s ${written}`,
+          spent: `${used} spent or reserved, the next call may take ${more}`
         })
+        return yield* new LedgerError({ reason })
       }
     })
 

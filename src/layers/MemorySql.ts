@@ -46,12 +46,10 @@ export const layer: Layer.Layer<Memory, never, SqlClient.SqlClient> = Layer.effe
   Effect.gen(function* () {
     const sql = yield* SqlClient.SqlClient
     const within = (scopes: ReadonlyArray<MemoryScope>) =>
-      scopes.length === 0
-        ? sql`1 = 0`
-        : sql.in(
-            "scope",
-            scopes.map((scope) => encodeScope(scope))
-          )
+      sql.in(
+        "scope",
+        scopes.map((scope) => encodeScope(scope))
+      )
 
     return Memory.of({
       remember: Effect.fn("Memory.remember")(function* (scope, input) {
@@ -70,35 +68,26 @@ export const layer: Layer.Layer<Memory, never, SqlClient.SqlClient> = Layer.effe
         return row === undefined ? { id: 0, scope, text, at } : toEntry(row)
       }),
 
-      recall: Effect.fn("Memory.recall")(
-        function* (scopes, query, limit = 10) {
-          const match = matchAny(query)
-          if (match === "") return []
-          const rows = yield* sql<Row>`
+      recall: Effect.fn("Memory.recall")(function* (scopes, query, limit = 10) {
+        const match = matchAny(query)
+        if (match === "") return []
+        const rows = yield* sql<Row>`
           SELECT id, scope, memories.text, at FROM memories_index JOIN memories ON memories.id = memories_index.rowid
           WHERE memories_index MATCH ${match} AND ${within(scopes)}
           ORDER BY bm25(memories_index), at DESC LIMIT ${limit}`
-          return rows.map(toEntry)
-        },
-        Effect.catchTag("SqlError", (cause) => Effect.fail(failed(cause)))
-      ),
+        return rows.map(toEntry)
+      }, Effect.mapError(failed)),
 
-      forget: Effect.fn("Memory.forget")(
-        function* (scopes, id) {
-          const rows = yield* sql`DELETE FROM memories WHERE id = ${id} AND ${within(scopes)} RETURNING id`
-          return rows.length > 0
-        },
-        Effect.catchTag("SqlError", (cause) => Effect.fail(failed(cause)))
-      ),
+      forget: Effect.fn("Memory.forget")(function* (scopes, id) {
+        const rows = yield* sql`DELETE FROM memories WHERE id = ${id} AND ${within(scopes)} RETURNING id`
+        return rows.length > 0
+      }, Effect.mapError(failed)),
 
-      list: Effect.fn("Memory.list")(
-        function* (scopes, limit = 50) {
-          const rows = yield* sql<Row>`
+      list: Effect.fn("Memory.list")(function* (scopes, limit = 50) {
+        const rows = yield* sql<Row>`
           SELECT id, scope, text, at FROM memories WHERE ${within(scopes)} ORDER BY at DESC, id DESC LIMIT ${limit}`
-          return rows.map(toEntry)
-        },
-        Effect.catchTag("SqlError", (cause) => Effect.fail(failed(cause)))
-      )
+        return rows.map(toEntry)
+      }, Effect.mapError(failed))
     })
   })
 )

@@ -49,16 +49,14 @@ const isTarget = (target: string): boolean =>
  */
 export const layer = ({ allow, closed = [], home = homedir() }: Options): Layer.Layer<never> => {
   const expand = (path: string) => (path === "~" || path.startsWith("~/") ? join(home, path.slice(1)) : path)
-  const resolve = (path: string) => Effect.option(Effect.tryPromise(() => realpath(expand(path))))
+  const resolve = (path: string) => Effect.tryPromise(() => realpath(expand(path)))
 
   const judge = Effect.fnUntraced(function* (mount: Mount): Effect.fn.Return<Granted, string> {
     const target = mount.target ?? basename(mount.host)
     if (!isTarget(target)) return yield* Effect.fail(`its place inside, ${target}, is no relative path of plain names`)
     if (!isAbsolute(expand(mount.host)))
       return yield* Effect.fail("it is no absolute path, nor one that begins with ~/")
-    const real = yield* resolve(mount.host)
-    if (real._tag === "None") return yield* Effect.fail("there is no such folder")
-    const host = real.value
+    const host = yield* Effect.mapError(resolve(mount.host), () => "there is no such folder")
     const kind = yield* Effect.mapError(
       Effect.tryPromise(() => stat(host)),
       () => "it cannot be looked at"
@@ -67,19 +65,17 @@ export const layer = ({ allow, closed = [], home = homedir() }: Options): Layer.
 
     const meets = (path: string) => isInside(host, path) || isInside(path, host)
     const isMet = (paths: ReadonlyArray<string>) =>
-      Effect.map(Effect.forEach(paths, resolve), (real) =>
-        real.some((path) => path._tag === "Some" && meets(path.value))
-      )
+      Effect.map(Effect.partition(paths, resolve), ([real]) => real.some(meets))
     if (system.some(meets)) return yield* Effect.fail("it belongs to the system, or holds what does")
     if (host.split(sep).some((part) => secretName.test(part))) return yield* Effect.fail("it usually holds secrets")
     if (yield* isMet(secretFolders.map((name) => join(home, name)))) {
       return yield* Effect.fail("a folder that usually holds secrets is in it")
     }
     if (yield* isMet(closed)) return yield* Effect.fail("the claw's own state is in it")
-    const roots = yield* Effect.forEach(allow, ({ path, write = false }) =>
-      Effect.map(resolve(path), (root) => (root._tag === "Some" && isInside(host, root.value) ? [{ write }] : []))
+    const [roots] = yield* Effect.partition(allow, ({ path, write = false }) =>
+      Effect.map(resolve(path), (root) => ({ root, write }))
     )
-    const inside = roots.flat()
+    const inside = roots.filter(({ root }) => isInside(host, root))
     if (inside.length === 0) return yield* Effect.fail("it is in no folder of the allowlist")
     return { host, target: `/mnt/${target}`, write: mount.write && inside.some(({ write }) => write) }
   })

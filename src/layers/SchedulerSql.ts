@@ -62,8 +62,6 @@ const toTask = (row: Row): Task => ({
   next: Option.fromNullOr(row.next)
 })
 
-const maybe = (sender: Sender | undefined) => (sender === undefined ? {} : { sender })
-
 /** The key of a firing's input: what makes firing it twice impossible. */
 const runKey = (task: string, due: number) => `task ${task} ${due}`
 
@@ -93,17 +91,11 @@ export const layer: Layer.Layer<Scheduler, SchedulerError, SqlClient.SqlClient |
             UPDATE tasks SET next = ${next} WHERE id = ${task.id} AND next = ${due} AND paused = 0 RETURNING id`
             if (isDue === undefined) return
             if (!missed || task.whenMissed === "once") {
-              yield* journal.accept({
-                conversation: task.conversation,
-                agent: task.agent,
-                key: runKey(task.id, due),
-                input: {
-                  origin: { _tag: "Task", task: task.id, ...maybe(task.sender) },
-                  content: content(task.text),
-                  at: now
-                }
-              })
-              yield* sql`INSERT INTO task_runs ${sql.insert({ task: task.id, due, fired_at: now })} ON CONFLICT DO NOTHING`
+              const { agent, conversation, id, sender, text } = task
+              const origin = { _tag: "Task" as const, task: id, ...(sender === undefined ? {} : { sender }) }
+              const input = { origin, content: content(text), at: now }
+              yield* journal.accept({ conversation, agent, key: runKey(id, due), input })
+              yield* sql`INSERT INTO task_runs ${sql.insert({ task: id, due, fired_at: now })} ON CONFLICT DO NOTHING`
             }
           })
         )
@@ -149,32 +141,16 @@ export const layer: Layer.Layer<Scheduler, SchedulerError, SqlClient.SqlClient |
         })
 
       return Scheduler.of({
-        schedule: Effect.fn("Scheduler.schedule")(function* ({
-          agent,
-          sender,
-          conversation,
-          text,
-          when: input,
-          whenMissed = "once"
-        }) {
+        schedule: Effect.fn("Scheduler.schedule")(function* (task) {
+          const { agent, conversation, sender = null, text, whenMissed: when_missed = "once" } = task
           const now = yield* Clock.currentTimeMillis
           const invalid = (reason: When.WhenInvalid) => new SchedulerError({ reason })
-          const when = yield* Effect.mapError(Effect.fromResult(When.make(input, zone, now)), invalid)
+          const when = yield* Effect.mapError(Effect.fromResult(When.make(task.when, zone, now)), invalid)
           const id = (yield* Random.nextInt).toString(36).slice(-6).replace("-", "x").padStart(6, "0")
           const next = yield* Effect.mapError(Effect.fromOption(When.next(when, now)), () =>
             invalid(new When.WhenInvalid({ detail: `that moment has passed: ${When.format(when)}` }))
           )
-          const row = {
-            id,
-            conversation,
-            agent,
-            sender: sender ?? null,
-            text,
-            due: encodeWhen(when),
-            when_missed: whenMissed,
-            paused: 0,
-            next
-          }
+          const row = { id, conversation, agent, sender, text, due: encodeWhen(when), when_missed, paused: 0, next }
           yield* sql`INSERT INTO tasks ${sql.insert(row)}`.pipe(Effect.mapError(failed))
           yield* wake
           return toTask(row)

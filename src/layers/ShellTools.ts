@@ -76,14 +76,6 @@ const SearchFiles = Tool.make("search_files", {
   parameters: Schema.Struct({ pattern: Schema.NonEmptyString, path: Schema.optionalKey(path) })
 }).annotate(Tool.Readonly, true)
 
-const session = Effect.gen(function* () {
-  const sandboxes = yield* Sandboxes
-  const { agent, conversation, rights } = yield* CurrentTurn
-  return yield* sandboxes.session(agent, conversation, rights)
-})
-
-const exec = (command: Command) => Effect.scoped(Effect.flatMap(session, (open) => run(open, command)))
-
 const report = ({ code, droppedBytes, stderr, stdout, timedOut }: CommandResult, timeout: string): string =>
   [
     clip(stdout.trimEnd()),
@@ -96,45 +88,41 @@ const report = ({ code, droppedBytes, stderr, stdout, timedOut }: CommandResult,
 
 const refuse = (file: string, detail: string) => new SandboxError({ reason: new FileFailed({ path: file, detail }) })
 
-const readText = Effect.fnUntraced(function* (file: string) {
-  const bytes = yield* Effect.scoped(Effect.flatMap(session, (open) => open.readFile(file)))
-  if (bytes.subarray(0, 8192).includes(0)) {
-    return yield* refuse(file, `is no text (${bytes.length.toLocaleString("en-US")} bytes)`)
-  }
-  return new TextDecoder().decode(bytes)
-})
-
-const writeText = (file: string, text: string) =>
-  Effect.scoped(Effect.flatMap(session, (open) => open.writeFile(file, new TextEncoder().encode(text))))
-
 /** `bash`, `read_file`, `write_file`, `edit_file`, `list_files`, `search_files`. Requires a `Sandbox`. */
 export const ShellTools = withHandlers(
   Toolkit.make(Bash, ReadFile, WriteFile, EditFile, ListFiles, SearchFiles),
   Effect.gen(function* () {
     const sandboxes = yield* Sandboxes
-    const within = Effect.provideService(Sandboxes, sandboxes)
+    const session = Effect.flatMap(CurrentTurn, ({ agent, conversation, rights }) =>
+      sandboxes.session(agent, conversation, rights)
+    )
+    const exec = (command: Command) => Effect.scoped(Effect.flatMap(session, (open) => run(open, command)))
+    const readText = Effect.fnUntraced(function* (file: string) {
+      const bytes = yield* Effect.scoped(Effect.flatMap(session, (open) => open.readFile(file)))
+      if (bytes.subarray(0, 8192).includes(0)) {
+        return yield* refuse(file, `is no text (${bytes.length.toLocaleString("en-US")} bytes)`)
+      }
+      return new TextDecoder().decode(bytes)
+    })
+    const writeText = (file: string, text: string) =>
+      Effect.scoped(Effect.flatMap(session, (open) => open.writeFile(file, new TextEncoder().encode(text))))
+
     return {
       bash: ({ command, timeout_seconds = 120 }) => {
         const deadline = Duration.seconds(timeout_seconds)
-        return exec({ run: command, deadline }).pipe(
-          Effect.map((result) => report(result, Duration.format(deadline))),
-          within
-        )
+        return Effect.map(exec({ run: command, deadline }), (result) => report(result, Duration.format(deadline)))
       },
       read_file: ({ from_line = 1, lines = 2000, path: file }) =>
-        readText(file).pipe(
-          Effect.map((text) => {
-            const all = text.split("\n")
-            const some = all.slice(from_line - 1, from_line - 1 + lines)
-            const rest = all.length - (from_line - 1) - some.length
-            return (
-              clip(some.join("\n")) + (rest > 0 ? `\n[${rest} more lines, from line ${from_line + some.length}]` : "")
-            )
-          }),
-          within
-        ),
+        Effect.map(readText(file), (text) => {
+          const all = text.split("\n")
+          const some = all.slice(from_line - 1, from_line - 1 + lines)
+          const rest = all.length - (from_line - 1) - some.length
+          return (
+            clip(some.join("\n")) + (rest > 0 ? `\n[${rest} more lines, from line ${from_line + some.length}]` : "")
+          )
+        }),
       write_file: ({ content, path: file }) =>
-        writeText(file, content).pipe(Effect.as(`wrote ${content.length} characters to ${file}`), within),
+        Effect.as(writeText(file, content), `wrote ${content.length} characters to ${file}`),
       edit_file: Effect.fnUntraced(function* ({ new_text, old_text, path: file, replace_all = false }) {
         const text = yield* readText(file)
         const found = text.split(old_text).length - 1
@@ -147,27 +135,16 @@ export const ShellTools = withHandlers(
         }
         yield* writeText(file, text.split(old_text).join(new_text))
         return `replaced ${found === 1 ? "1 place" : `${found} places`} in ${file}`
-      }, within),
-      list_files: ({ path: folder = "." }) =>
-        exec({
-          run: [
-            "bash",
-            "-c",
-            'cd "$1" && find . -mindepth 1 -name .git -prune -o -mindepth 1 -print | sort | head -n 500',
-            "bash",
-            folder
-          ]
-        }).pipe(
-          Effect.map((result) => report(result, "2m")),
-          within
-        ),
+      }),
+      list_files: ({ path: folder = "." }) => {
+        const list = 'cd "$1" && find . -mindepth 1 -name .git -prune -o -mindepth 1 -print | sort | head -n 500'
+        return Effect.map(exec({ run: ["bash", "-c", list, "bash", folder] }), (result) => report(result, "2m"))
+      },
       search_files: ({ path: folder = ".", pattern }) =>
         // The virtual shell's `rg` knows no `--`.
-        exec({ run: ["rg", "--line-number", "--max-count=50", "-e", pattern, folder.replace(/^-/, "./-")] }).pipe(
-          Effect.map((result) =>
-            result.code === 1 && result.stderr === "" ? "[nothing found]" : report(result, "2m")
-          ),
-          within
+        Effect.map(
+          exec({ run: ["rg", "--line-number", "--max-count=50", "-e", pattern, folder.replace(/^-/, "./-")] }),
+          (result) => (result.code === 1 && result.stderr === "" ? "[nothing found]" : report(result, "2m"))
         )
     }
   })

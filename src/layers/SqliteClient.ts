@@ -86,38 +86,40 @@ const connect = Effect.fnUntraced(function* (config: SqliteClientConfig) {
     return statement
   }
 
-  const rows = (statement: StatementSync, params: ReadonlyArray<unknown>, bigints: boolean, arrays: boolean) => {
-    statement.setReadBigInts(bigints)
+  const attempt = <A>(sql: string, use: (statement: StatementSync) => A): Effect.Effect<A, SqlError.SqlError> =>
+    Effect.withFiber((fiber) =>
+      Effect.try({
+        try: () => {
+          const statement = prepare(sql)
+          statement.setReadBigInts(Context.get(fiber.context, SqlClient.SafeIntegers))
+          return use(statement)
+        },
+        catch: sqlError("run a statement")
+      })
+    )
+
+  const rows = (statement: StatementSync, params: ReadonlyArray<unknown>, arrays: boolean): ReadonlyArray<Row> => {
     statement.setReturnArrays(arrays)
     return statement.all(...params.map(bind))
   }
 
-  const attempt = <A>(operation: string, use: (bigints: boolean) => A): Effect.Effect<A, SqlError.SqlError> =>
-    Effect.withFiber((fiber) =>
-      Effect.try({ try: () => use(Context.get(fiber.context, SqlClient.SafeIntegers)), catch: sqlError(operation) })
-    )
-
-  const execute = (
-    statement: () => StatementSync,
-    params: ReadonlyArray<unknown>,
-    transform: (<A extends object>(rows: ReadonlyArray<A>) => ReadonlyArray<A>) | undefined
-  ) =>
-    attempt("run a statement", (bigints): ReadonlyArray<Row> => {
-      const found: ReadonlyArray<Row> = rows(statement(), params, bigints, false)
+  const execute: Connection["execute"] = (sql, params, transform) =>
+    attempt(sql, (statement) => {
+      const found = rows(statement, params, false)
       return transform === undefined ? found : transform(found)
     })
 
   // With `setReturnArrays` rows are arrays, which the types of node:sqlite do not know.
-  const values = (statement: () => StatementSync, params: ReadonlyArray<unknown>) =>
-    attempt("run a statement", (bigints) => rows(statement(), params, bigints, true).map((row) => Object.values(row)))
+  const executeValues = (sql: string, params: ReadonlyArray<unknown>) =>
+    attempt(sql, (statement) => rows(statement, params, true).map((row) => Object.values(row)))
 
   return {
     database,
-    execute: (sql, params, transform) => execute(() => prepare(sql), params, transform),
-    executeUnprepared: (sql, params, transform) => execute(() => database.prepare(sql), params, transform),
-    executeRaw: (sql, params) => attempt("run a statement", () => prepare(sql).run(...params.map(bind))),
-    executeValues: (sql, params) => values(() => prepare(sql), params),
-    executeValuesUnprepared: (sql, params) => values(() => database.prepare(sql), params),
+    execute,
+    executeUnprepared: execute,
+    executeRaw: (sql, params) => attempt(sql, (statement) => statement.run(...params.map(bind))),
+    executeValues,
+    executeValuesUnprepared: executeValues,
     executeStream: (sql, params, transform) =>
       Stream.suspend(() => Stream.fromIterable<Row>(database.prepare(sql).iterate(...params.map(bind)))).pipe(
         Stream.mapArray((chunk) => {

@@ -39,48 +39,33 @@ export const layer = (options: Options = {}): Layer.Layer<Swarm, never, Conversa
       const journal = yield* Journal
       const deepest = options.depth ?? 3
 
-      const delegate = Effect.fn("Swarm.delegate")(
-        function* ({ agent, text: brief }: Brief, ordinal = 0) {
-          const parent = yield* CurrentTurn
-          if (!parent.team.includes(agent)) return yield* unknown(agent, parent.team)
-          if (parent.depth >= deepest) {
-            return yield* new SwarmError({
-              reason: new TooDeep({ detail: `agents may delegate ${deepest} deep, and this one is at the bottom` })
-            })
-          }
-          const child = childOf(parent, agent, ordinal)
-          const key = "brief"
-          yield* conversations
-            .deliver({
-              conversation: child,
-              agent,
-              key,
-              input: {
-                origin: {
-                  _tag: "Parent",
-                  conversation: parent.conversation,
-                  agent: parent.agent,
-                  ...(parent.sender === undefined ? {} : { sender: parent.sender }),
-                  rights: parent.rights,
-                  depth: parent.depth + 1
-                },
-                content: text(brief),
-                at: yield* Clock.currentTimeMillis
-              }
-            })
-            .pipe(Effect.mapError(failed))
-          yield* conversations.settled(child)
-          const outcome = yield* Effect.mapError(journal.outcome(child, key), failed)
-          return Option.match(outcome, {
-            onNone: () => ({ agent, ending: { _tag: "Stopped" as const }, answer: "" }),
-            onSome: ({ answer, ending }) => ({ agent, ending, answer })
+      const delegate = Effect.fn("Swarm.delegate")(function* ({ agent, text: brief }: Brief, ordinal = 0) {
+        const parent = yield* CurrentTurn
+        if (!parent.team.includes(agent)) return yield* unknown(agent, parent.team)
+        if (parent.depth >= deepest) {
+          return yield* new SwarmError({
+            reason: new TooDeep({ detail: `agents may delegate ${deepest} deep, and this one is at the bottom` })
           })
-        },
-        (effect, { agent }, ordinal = 0) =>
-          Effect.onInterrupt(effect, () =>
-            Effect.flatMap(CurrentTurn, (parent) => Effect.ignore(conversations.stop(childOf(parent, agent, ordinal))))
-          )
-      )
+        }
+        const conversation = childOf(parent, agent, ordinal)
+        const key = "brief"
+        const origin = {
+          _tag: "Parent" as const,
+          conversation: parent.conversation,
+          agent: parent.agent,
+          ...(parent.sender === undefined ? {} : { sender: parent.sender }),
+          rights: parent.rights,
+          depth: parent.depth + 1
+        }
+        const input = { origin, content: text(brief), at: yield* Clock.currentTimeMillis }
+        const outcome = yield* conversations.deliver({ conversation, agent, key, input }).pipe(
+          Effect.andThen(conversations.settled(conversation)),
+          Effect.andThen(journal.outcome(conversation, key)),
+          Effect.mapError(failed),
+          Effect.onInterrupt(() => Effect.ignore(conversations.stop(conversation)))
+        )
+        return { agent, ...Option.getOrElse(outcome, () => ({ ending: { _tag: "Stopped" as const }, answer: "" })) }
+      })
 
       return Swarm.of({
         delegate,

@@ -57,20 +57,14 @@ export class Claw extends Context.Service<
 >()("effect-claw/programs/Claw") {}
 
 /** What a claw is made of, beside its layers. */
-export interface Options<Agents extends ReadonlyArray<Agent.Any>> {
+export interface Options<Agents extends ReadonlyArray<Agent.Any>> extends Gate.Options {
   /** The agents; their teams come along. */
   readonly agents: Agents
-  /** Which of them answers where. Read in order, the first that fits decides. */
-  readonly bindings: ReadonlyArray<Binding>
-  /** Who may speak, beside the owner that a channel names. Default: nobody. */
-  readonly admitted?: ReadonlyArray<Gate.Admitted>
   /**
    * Lets people in later: whoever sends a code that the log shows owns a channel that has no owner; a stranger gets a code, and
    * the owner lets it in with that. Default: strangers are ignored.
    */
   readonly pairing?: Pairing.Options
-  /** How many messages a minute may engage an agent. */
-  readonly rates?: Gate.Rates
   /** The largest file that is taken, in bytes. Default 20 MiB. */
   readonly fileLimit?: number
   /** How sandbox sessions are kept. */
@@ -123,13 +117,7 @@ const make = Effect.fnUntraced(function* <Agents extends ReadonlyArray<Agent.Any
     AgentRuntime.layer(agents).pipe(
       Layer.provide(ToolGuard.layer),
       Layer.provideMerge(Outbox.layer),
-      Layer.merge(
-        Gate.layer({
-          bindings: options.bindings,
-          admitted: options.admitted ?? [],
-          ...(options.rates === undefined ? {} : { rates: options.rates })
-        })
-      ),
+      Layer.merge(Gate.layer(options)),
       Layer.provideMerge(Admissions.layer)
     )
   )
@@ -179,7 +167,7 @@ const make = Effect.fnUntraced(function* <Agents extends ReadonlyArray<Agent.Any
       case "Engage":
       case "Context": {
         const { agent } = verdict
-        if (yield* admissions.isOwner(channel, message.sender)) yield* admissions.met(message)
+        if (message.direct && (yield* admissions.isOwner(channel, message.sender))) yield* admissions.met(message)
         // What comes twice is fetched once.
         if (attachments.length > 0 && (yield* journal.isReceived(conversation, message.id))) return
         const files = yield* Attachments.receive({ agent, conversation, attachments, limit: options.fileLimit })

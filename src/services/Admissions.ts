@@ -32,8 +32,7 @@ const Pending = Schema.Struct({
   name: Schema.optionalKey(Schema.String),
   at: Schema.Int
 })
-export type Pending = typeof Pending.Type
-
+/** What is known of a channel's people. */
 const Known = Schema.Struct({
   /** Who claimed the channel. */
   owner: Schema.optionalKey(SenderId),
@@ -44,52 +43,21 @@ const Known = Schema.Struct({
   groups: Schema.Array(Schema.Struct({ chat: ChatId, everyone: Schema.Boolean })),
   pending: Schema.Array(Pending)
 })
-/** What is known of a channel's people. */
 export type Known = typeof Known.Type
+
+const isCurrent = ({ at }: { readonly at: number }, now: number) => now - at < Duration.toMillis(codeLife)
 
 const nobody: Known = { admitted: [], groups: [], pending: [] }
 const Written = Schema.fromJsonString(Known)
 const key = "admissions"
 
-/** Who is admitted, beyond what the code says. */
-export class Admissions extends Context.Service<
-  Admissions,
-  {
-    readonly of: (channel: ChannelName) => Effect.Effect<Known, ChannelStateError>
-    /** Whether a sender owns the channel. */
-    readonly isOwner: (channel: Channel, sender: SenderId) => Effect.Effect<boolean, ChannelStateError>
-    /** A code for a stranger, an hour long the same; none while three others have one. */
-    readonly request: (message: InboundMessage) => Effect.Effect<string | undefined, ChannelStateError>
-    /** Admits whoever has this code; `undefined`: nobody has. */
-    readonly admit: (channel: ChannelName, code: string) => Effect.Effect<Pending | undefined, ChannelStateError>
-    /** A code that makes whoever sends it the owner of a channel without one, within the hour and as long as this runs. */
-    readonly offer: (channel: Channel) => Effect.Effect<string | undefined, ChannelStateError>
-    /** Makes a sender the owner if the code is right. */
-    readonly claim: (message: InboundMessage, code: string) => Effect.Effect<boolean, ChannelStateError>
-    /** The owner wrote in a chat of its own. */
-    readonly met: (message: InboundMessage) => Effect.Effect<void, ChannelStateError>
-    /** Binds a group, or unbinds it. */
-    readonly bind: (
-      channel: ChannelName,
-      chat: ChatId,
-      whom: "admitted" | "everyone" | "nobody"
-    ) => Effect.Effect<void, ChannelStateError>
-  }
->()("effect-claw/services/Admissions") {}
-
-/**
- * Admissions, kept in `ChannelState`.
- *
- * Provides `Admissions`, requires `ChannelState`. On release codes for owners are void.
- */
-export const layer: Layer.Layer<Admissions, never, ChannelState> = Layer.effect(
-  Admissions,
-  Effect.gen(function* () {
+/** Who is admitted, beyond what the code says. On release codes for owners are void. */
+export class Admissions extends Context.Service<Admissions>()("effect-claw/services/Admissions", {
+  make: Effect.gen(function* () {
     const state = yield* ChannelState
     const known = new Map<ChannelName, Known>()
     const offered = new Map<ChannelName, { readonly code: string; readonly at: number }>()
     const oneByOne = yield* Semaphore.make(1)
-    const isCurrent = ({ at }: { readonly at: number }, now: number) => now - at < Duration.toMillis(codeLife)
     const unreadable = (cause: Schema.SchemaError) =>
       new ChannelStateError({
         reason: new StoreFailed({ detail: `a channel's people cannot be read: ${cause.message}`, cause })
@@ -117,13 +85,15 @@ export const layer: Layer.Layer<Admissions, never, ChannelState> = Layer.effect(
         return result
       }).pipe(oneByOne.withPermits(1), Effect.uninterruptible)
 
-    const ownerOf = (channel: Channel) => Effect.map(of(channel.name), ({ owner }) => channel.owner ?? owner)
-
-    return Admissions.of({
+    return {
       of,
-      isOwner: (channel, sender) => Effect.map(ownerOf(channel), (owner) => owner === sender),
 
-      request: Effect.fn("Admissions.request")(function* ({ channel, chat, sender, senderName }) {
+      /** Whether a sender owns the channel. */
+      isOwner: (channel: Channel, sender: SenderId) =>
+        Effect.map(of(channel.name), ({ owner }) => (channel.owner ?? owner) === sender),
+
+      /** A code for a stranger, an hour long the same; none while three others have one. */
+      request: Effect.fn("Admissions.request")(function* ({ channel, chat, sender, senderName }: InboundMessage) {
         const at = yield* Clock.currentTimeMillis
         const code = yield* makeCode(codeLength)
         return yield* change(channel, (before): readonly [string | undefined, Known] => {
@@ -136,7 +106,8 @@ export const layer: Layer.Layer<Admissions, never, ChannelState> = Layer.effect(
         })
       }),
 
-      admit: Effect.fn("Admissions.admit")(function* (channel, code) {
+      /** Admits whoever has this code; `undefined`: nobody has. */
+      admit: Effect.fn("Admissions.admit")(function* (channel: ChannelName, code: string) {
         const now = yield* Clock.currentTimeMillis
         return yield* change(channel, (before) => {
           const found = before.pending.find((one) => one.code === code && isCurrent(one, now))
@@ -146,7 +117,8 @@ export const layer: Layer.Layer<Admissions, never, ChannelState> = Layer.effect(
         })
       }),
 
-      offer: Effect.fn("Admissions.offer")(function* (channel) {
+      /** A code that makes whoever sends it the owner of a channel without one, within the hour and as long as this runs. */
+      offer: Effect.fn("Admissions.offer")(function* (channel: Channel) {
         // Whom a channel names, it may not know before it is logged in.
         if ("owner" in channel || (yield* of(channel.name)).owner !== undefined) return undefined
         const code = yield* makeCode(codeLength)
@@ -154,7 +126,8 @@ export const layer: Layer.Layer<Admissions, never, ChannelState> = Layer.effect(
         return code
       }),
 
-      claim: Effect.fn("Admissions.claim")(function* ({ channel, chat, direct, sender }, code) {
+      /** Makes a sender the owner if the code is right. */
+      claim: Effect.fn("Admissions.claim")(function* ({ channel, chat, direct, sender }: InboundMessage, code: string) {
         const one = offered.get(channel)
         const now = yield* Clock.currentTimeMillis
         if (!direct || one === undefined || one.code !== code || !isCurrent(one, now)) return false
@@ -164,21 +137,20 @@ export const layer: Layer.Layer<Admissions, never, ChannelState> = Layer.effect(
         )
       }),
 
-      met: ({ channel, chat, direct }) =>
-        direct
-          ? change(channel, (before) => [
-              undefined,
-              before.ownerChat === chat ? before : { ...before, ownerChat: chat }
-            ])
-          : Effect.void,
+      /** The owner wrote in a chat of its own. */
+      met: ({ channel, chat }: InboundMessage) =>
+        change(channel, (before) => [undefined, before.ownerChat === chat ? before : { ...before, ownerChat: chat }]),
 
-      bind: Effect.fn("Admissions.bind")((channel, chat, whom) =>
+      /** Binds a group, or unbinds it. */
+      bind: (channel: ChannelName, chat: ChatId, whom: "admitted" | "everyone" | "nobody") =>
         change(channel, (before) => {
           const others = before.groups.filter((group) => group.chat !== chat)
           const groups = whom === "nobody" ? others : [...others, { chat, everyone: whom === "everyone" }]
           return [undefined, { ...before, groups }]
         })
-      )
-    })
+    }
   })
-)
+}) {}
+
+/** Admissions, kept in `ChannelState`. Provides `Admissions`, requires `ChannelState`. */
+export const layer: Layer.Layer<Admissions, never, ChannelState> = Layer.effect(Admissions, Admissions.make)

@@ -6,7 +6,7 @@
  */
 import type * as LanguageModel from "effect/ai/LanguageModel"
 import type * as Prompt from "effect/ai/Prompt"
-import type * as Tool from "effect/ai/Tool"
+import * as Tool from "effect/ai/Tool"
 import type * as Toolkit from "effect/ai/Toolkit"
 import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
@@ -96,17 +96,9 @@ export interface Options {
 }
 
 /** An agent that needs `R`. */
-export interface Agent<out R = never> {
+export interface Agent<out R = never> extends Required<Omit<Options, "model">>, Pick<Options, "model"> {
   readonly [TypeId]: { readonly _R: Types.Covariant<R> }
   readonly name: AgentName
-  readonly instructions: string
-  readonly description: string
-  readonly toolkits: ReadonlyArray<AgentToolkit>
-  readonly needsApproval: ReadonlyArray<string>
-  readonly model: Layer.Layer<LanguageModel.LanguageModel, Config.ConfigError, unknown> | undefined
-  readonly sandbox: SandboxOptions
-  readonly team: ReadonlyArray<Any>
-  readonly budget: Budget.Budget
   readonly limits: Required<Limits>
 }
 
@@ -146,7 +138,7 @@ export const make = <const O extends Options>(
   name: string,
   options: O & Unknown<O>
 ): Agent<Needs<OwnServices<O>> | TeamServices<O>> => {
-  const { budget = {}, limits = {} } = options
+  const { budget = {}, limits } = options
   if (!Schema.is(AgentName)(name)) {
     throw new Error(`"${name}" is no name for an agent: letters, digits, - and _, with a letter first, at most 64`)
   }
@@ -154,21 +146,15 @@ export const make = <const O extends Options>(
   if (budget.perTurn !== undefined) Budget.amount(budget.perTurn)
   return {
     [TypeId]: { _R: (_: never) => _ },
+    description: options.instructions.split("\n", 1)[0] ?? "",
+    toolkits: [],
+    needsApproval: [],
+    sandbox: {},
+    team: [],
+    ...options,
     name: AgentName.make(name),
-    instructions: options.instructions,
-    description: options.description ?? options.instructions.split("\n", 1)[0] ?? "",
-    toolkits: options.toolkits ?? [],
-    needsApproval: options.needsApproval ?? [],
-    model: options.model,
-    sandbox: options.sandbox ?? {},
-    team: options.team ?? [],
     budget,
-    limits: {
-      steps: limits.steps ?? 50,
-      tokens: limits.tokens ?? 2_000_000,
-      time: limits.time ?? "1 hour",
-      prompt: limits.prompt ?? 100_000
-    }
+    limits: { steps: 50, tokens: 2_000_000, time: "1 hour", prompt: 100_000, ...limits }
   }
 }
 
@@ -197,7 +183,7 @@ export const withTeam = (agent: Any): ReadonlyArray<Any> => {
 }
 
 /** Definitions that cannot go together. */
-export class AgentError extends Schema.TaggedError<AgentError>("effect-claw/services/Agent/AgentError")("AgentError", {
+export class AgentError extends Schema.TaggedError<AgentError>()("AgentError", {
   agent: AgentName,
   detail: Schema.String
 }) {
@@ -211,6 +197,8 @@ export interface Ready {
   readonly agent: Any
   readonly model: Context.Context<LanguageModel.LanguageModel>
   readonly tools: Readonly<Record<string, Tool.Any>>
+  /** The tokens that its tools take of every prompt by their definitions. Counted once: it takes a while. */
+  readonly definitionTokens: Effect.Effect<number>
   /** Whether a call needs a person's consent. */
   readonly needsApproval: (call: Prompt.ToolCallPart) => Effect.Effect<boolean>
   /** Runs a tool by its name. For the tool guard alone. */
@@ -285,9 +273,13 @@ const equip = Effect.fnUntraced(function* (
   if (missing !== undefined) {
     return yield* new AgentError({ agent: agent.name, detail: `${missing} needs approval, and is none of its tools` })
   }
+  const definitions = Effect.sync(() =>
+    JSON.stringify(Object.values(tools).map((tool) => [tool.name, tool.description, Tool.getJsonSchema(tool)]))
+  )
   return {
     agent,
     tools,
+    definitionTokens: yield* Effect.cached(Effect.map(definitions, ({ length }) => Math.ceil(length / 3))),
     rights: Rights.none,
     model: Context.merge(
       services,

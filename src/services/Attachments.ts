@@ -5,7 +5,7 @@
 import * as Prompt from "effect/ai/Prompt"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
-import type * as Scope from "effect/Scope"
+import * as Struct from "effect/Struct"
 import type { Attachment, ChannelError, InboundDelivery } from "./Channel.ts"
 import { Files, FilesError, type Kept, TooLarge } from "./Files.ts"
 import {
@@ -143,10 +143,9 @@ const load = (files: Files["Service"], part: Content[number]): Effect.Effect<Con
   if (part.type !== "file" || !(part.data instanceof URL) || part.data.protocol !== scheme) {
     return Effect.succeed([part])
   }
-  const { data, fileName, mediaType } = part
-  return Effect.match(files.read(FileId.make(data.pathname)), {
+  return Effect.match(files.read(FileId.make(part.data.pathname)), {
     onFailure: () => [],
-    onSuccess: (bytes) => [Prompt.filePart({ mediaType, ...(fileName === undefined ? {} : { fileName }), data: bytes })]
+    onSuccess: (data) => [Struct.assign(part, { data })]
   })
 }
 
@@ -170,37 +169,24 @@ export const withImages = (files: Files["Service"], prompt: Prompt.Prompt): Effe
  */
 export const makeAside = Effect.fnUntraced(function* <R>(
   take: (delivery: InboundDelivery) => Effect.Effect<void, never, R>
-): Effect.fn.Return<
-  {
-    readonly takeAll: (ofOne: ReadonlyArray<InboundDelivery>) => Effect.Effect<void, never, R>
-    readonly settled: Effect.Effect<void>
-  },
-  never,
-  Scope.Scope
-> {
+) {
   const waiting = new Map<ConversationId, Array<InboundDelivery>>()
   const fibers = yield* FiberSet.make<void>()
-  const drain = (conversation: ConversationId): Effect.Effect<void, never, R> =>
-    Effect.suspend(() => {
-      const next = waiting.get(conversation)?.shift()
-      if (next !== undefined) return Effect.andThen(take(next), drain(conversation))
+  const takeAll = Effect.fnUntraced(function* (ofOne: ReadonlyArray<InboundDelivery>) {
+    const [first] = ofOne
+    if (first === undefined) return
+    const conversation = conversationId(first.message.channel, first.message.chat)
+    const before = waiting.get(conversation)
+    if (before !== undefined) return void before.push(...ofOne)
+    const hasFiles = ofOne.some(({ attachments = [] }) => attachments.length > 0)
+    if (!hasFiles) return yield* Effect.forEach(ofOne, take, { discard: true })
+    const queue = [...ofOne]
+    waiting.set(conversation, queue)
+    const drain = Effect.gen(function* () {
+      for (let next = queue.shift(); next !== undefined; next = queue.shift()) yield* take(next)
       waiting.delete(conversation)
-      return Effect.void
     })
-  return {
-    takeAll: (ofOne) =>
-      Effect.suspend(() => {
-        const [first] = ofOne
-        if (first === undefined) return Effect.void
-        const conversation = conversationId(first.message.channel, first.message.chat)
-        const before = waiting.get(conversation)
-        if (before !== undefined) return Effect.sync(() => void before.push(...ofOne))
-        if (ofOne.every(({ attachments = [] }) => attachments.length === 0)) {
-          return Effect.forEach(ofOne, take, { discard: true })
-        }
-        waiting.set(conversation, [...ofOne])
-        return Effect.asVoid(FiberSet.run(fibers, drain(conversation)))
-      }),
-    settled: FiberSet.awaitEmpty(fibers)
-  }
+    yield* FiberSet.run(fibers, drain)
+  })
+  return { takeAll, settled: FiberSet.awaitEmpty(fibers) }
 })

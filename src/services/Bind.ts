@@ -3,38 +3,30 @@
  */
 import { AgentName, ChannelName, ConversationId } from "./Message.ts"
 
+/** Seen by the next step, all by one turn after, or the turn is cancelled for it. */
+export type WhileBusy = "steer" | "collect" | "interrupt"
+
+/** How an agent is engaged. */
+export interface Options {
+  /** What wakes the agent in a group: being addressed (default), or every message. A direct chat always does. */
+  readonly engage?: "addressed" | "always"
+  /** The word that addresses the agent in a group: `@trigger` at the start of a message. Default: the agent's name. */
+  readonly trigger?: string
+  /** Whether a group is bound by its channel alone. Default `false`; one that the binding names always is. */
+  readonly groups?: boolean
+  /** Who may speak in the group that the binding names: those who are admitted (default), or its members. */
+  readonly admits?: "admitted" | "everyone"
+  /** What a message does that arrives while a turn runs; see `Journal.Mode`. Default `steer`. */
+  readonly whileBusy?: WhileBusy
+}
+
 /** An agent and where it answers. */
-export interface Binding {
+export interface Binding extends Required<Options> {
   readonly agent: AgentName
   readonly scope:
     | { readonly _tag: "Everywhere" }
     | { readonly _tag: "Channel"; readonly channel: ChannelName }
     | { readonly _tag: "Conversation"; readonly conversation: ConversationId }
-  /** What wakes the agent in a group: being addressed, or every message. A direct chat always does. */
-  readonly engage: "addressed" | "always"
-  /** The word that addresses the agent in a group: `@trigger` at the start of a message. */
-  readonly trigger: string
-  /** Whether a group is bound by its channel alone. One that the binding names always is. */
-  readonly groups: boolean
-  /** Who may speak in the group that the binding names: those who are admitted, or its members. */
-  readonly admits: "admitted" | "everyone"
-  /** What a message does that arrives while a turn runs; see `Journal.Mode`. */
-  readonly whileBusy: WhileBusy
-}
-
-/** Seen by the next step, all by one turn after, or the turn is cancelled for it. */
-export type WhileBusy = "steer" | "collect" | "interrupt"
-
-/**
- * How an agent is engaged. `trigger` defaults to the agent's name, `engage` to `addressed`, `whileBusy` to `steer`, `groups` to
- * `false`, `admits` to `admitted`; these two are for bindings without and with a conversation.
- */
-export interface Options {
-  readonly engage?: "addressed" | "always"
-  readonly trigger?: string
-  readonly groups?: boolean
-  readonly admits?: "admitted" | "everyone"
-  readonly whileBusy?: WhileBusy
 }
 
 /** Something with a name: an `Agent`. */

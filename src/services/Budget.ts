@@ -33,20 +33,10 @@ export const Purse = Schema.Struct({
 })
 export type Purse = typeof Purse.Type
 
-/** An amount that cannot be read. */
-export class AmountInvalid extends Schema.TaggedError<AmountInvalid>("effect-claw/services/Budget/AmountInvalid")(
-  "AmountInvalid",
-  { input: Schema.String }
-) {
-  override get message(): string {
-    return `"${this.input}" is no amount; write "2 USD" or "50000 tokens"`
-  }
-}
-
-/** Reads an amount; throws `AmountInvalid`, because a definition is code. */
+/** Reads an amount. Throws on one that cannot be read, because a definition is code. */
 export const amount = (input: AmountInput): Amount => {
   const match = /^\s*(\d+(?:\.\d+)?)\s*(USD|tokens)\s*$/.exec(input)
-  if (match === null) throw new AmountInvalid({ input })
+  if (match === null) throw new Error(`"${input}" is no amount; write "2 USD" or "50000 tokens"`)
   return match[2] === "USD"
     ? { unit: "microdollars", value: Math.round(Number(match[1]) * 1_000_000) }
     : { unit: "tokens", value: Number(match[1]) }

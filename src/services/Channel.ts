@@ -27,10 +27,10 @@ export class Refused extends Schema.TaggedError<Refused>()("Refused", { detail: 
 export class Misconfigured extends Schema.TaggedError<Misconfigured>()("Misconfigured", { detail: Schema.String }) {}
 
 /** A channel failed, for `reason`. */
-export class ChannelError extends Schema.TaggedError<ChannelError>("effect-claw/services/Channel/ChannelError")(
-  "ChannelError",
-  { channel: ChannelName, reason: Schema.Union([Unreachable, RateLimited, Refused, Misconfigured]) }
-) {
+export class ChannelError extends Schema.TaggedError<ChannelError>()("ChannelError", {
+  channel: ChannelName,
+  reason: Schema.Union([Unreachable, RateLimited, Refused, Misconfigured])
+}) {
   /** Whether the same call may succeed later. */
   get isRetryable(): boolean {
     return this.reason._tag === "Unreachable" || this.reason._tag === "RateLimited"

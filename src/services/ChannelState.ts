@@ -8,9 +8,9 @@ import type { ChannelName } from "./Message.ts"
 import { StoreFailed } from "./StoreFailed.ts"
 
 /** The state could not be read or written, for `reason`. */
-export class ChannelStateError extends Schema.TaggedError<ChannelStateError>(
-  "effect-claw/services/ChannelState/ChannelStateError"
-)("ChannelStateError", { reason: Schema.Union([StoreFailed]) }) {
+export class ChannelStateError extends Schema.TaggedError<ChannelStateError>()("ChannelStateError", {
+  reason: Schema.Union([StoreFailed])
+}) {
   override get message(): string {
     return `channel state: ${this.reason.detail}`
   }

@@ -67,8 +67,8 @@ export const make = Effect.fnUntraced(function* (agents: ReadonlyMap<AgentName, 
     { command, word: code }: Gate.Command,
     by: Parameters<typeof Approval.meant>[2]
   ) {
-    const entries = Turn.inOrder(yield* journal.entries(conversation, 0))
-    const asked = Turn.approvals(entries, yield* Clock.currentTimeMillis)
+    const turn = Turn.fold(Turn.inOrder(yield* journal.entries(conversation, 0)))
+    const asked = Turn.approvals(turn, yield* Clock.currentTimeMillis)
     const meant = Approval.meant(asked.values(), code, by)
     if (typeof meant === "string") return yield* say(conversation, id, meant)
     const yes = command === "approve"

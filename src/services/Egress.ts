@@ -11,32 +11,15 @@ import type * as Scope from "effect/Scope"
 import type { AgentName, ConversationId } from "./Message.ts"
 import * as Vault from "./Vault.ts"
 
-/** What an agent may reach. */
-export interface Rule {
-  /** A host's name in lower case, or `*.` and a name for all that is below it, and not the name itself. */
-  readonly host: string
-  readonly ports: ReadonlyArray<number>
-  /** `undefined`: any. */
-  readonly methods: ReadonlyArray<string> | undefined
-  /** Beginnings of paths, by whole segments. `undefined`: any. */
-  readonly paths: ReadonlyArray<string> | undefined
-  /** Addresses, or networks such as `192.168.1.0/24`, that are not public and that the host may have nevertheless. */
-  readonly addresses: ReadonlyArray<string>
-  /** The name of a secret in the vault, for this host. */
-  readonly secret: string | undefined
-  /** A header that the proxy adds where a request has none of its name, `{secret}` in it being the secret. */
-  readonly adds: { readonly name: string; readonly value: string } | undefined
-}
-
 /** What a rule says beside its host. */
 export interface RuleOptions {
   /** Default 80 and 443; 443 alone for a rule with a secret, which is not to be read on the way. */
   readonly ports?: ReadonlyArray<number>
   /** Default any. */
-  readonly methods?: ReadonlyArray<string>
+  readonly methods?: ReadonlyArray<string> | undefined
   /** Beginnings of paths, by whole segments: `/repos/me` admits `/repos/me/x` and not `/repos/men`. Default any. */
   readonly paths?: ReadonlyArray<string>
-  /** Addresses or networks that are not public and that the host may have. Default none. */
+  /** Addresses, or networks such as `192.168.1.0/24`, that are not public and that the host may have. Default none. */
   readonly addresses?: ReadonlyArray<string>
   /**
    * A secret of the vault. Commands have its placeholder in the environment variable of its name; the proxy puts the
@@ -45,6 +28,16 @@ export interface RuleOptions {
   readonly secret?: string
   /** A header to add where there is none, for programs that know of no credential: `authorization: Bearer {secret}`. */
   readonly adds?: string
+}
+
+/** What an agent may reach. */
+export interface Rule extends Omit<RuleOptions, "adds"> {
+  /** A host's name in lower case, or `*.` and a name for all that is below it, and not the name itself. */
+  readonly host: string
+  readonly ports: ReadonlyArray<number>
+  readonly addresses: ReadonlyArray<string>
+  /** The header, its name in lower case, `{secret}` in its value being the secret. */
+  readonly adds: { readonly name: string; readonly value: string } | undefined
 }
 
 /** Names that are one label, or a country's second level, belong to everybody. */
@@ -82,12 +75,11 @@ export const allow = (host: string, options: RuleOptions = {}): Rule => {
   }
   if (options.paths?.some((path) => !path.startsWith("/")) === true) return refuse("a path begins with /")
   return {
+    ports: secret === undefined ? [80, 443] : [443],
+    addresses: [],
+    ...options,
     host: isBelow ? `*.${name}` : name,
-    ports: options.ports ?? (options.secret === undefined ? [80, 443] : [443]),
     methods: options.methods?.map((method) => method.toUpperCase()),
-    paths: options.paths,
-    addresses: options.addresses ?? [],
-    secret,
     adds: header === null ? undefined : { name: (header[1] ?? "").toLowerCase(), value: header[2] ?? "" }
   }
 }
@@ -137,10 +129,9 @@ export class SecretUnknown extends Schema.TaggedError<SecretUnknown>()("SecretUn
 export class ProxyFailed extends Schema.TaggedError<ProxyFailed>()("ProxyFailed", { detail: Schema.String }) {}
 
 /** There is no way out, for `reason`. */
-export class EgressError extends Schema.TaggedError<EgressError>("effect-claw/services/Egress/EgressError")(
-  "EgressError",
-  { reason: Schema.Union([ProxyMissing, SecretUnknown, ProxyFailed]) }
-) {
+export class EgressError extends Schema.TaggedError<EgressError>()("EgressError", {
+  reason: Schema.Union([ProxyMissing, SecretUnknown, ProxyFailed])
+}) {
   override get message(): string {
     return `no way out: ${this.reason.detail}`
   }
@@ -155,40 +146,10 @@ export interface EgressRequest {
 
 /** What a sandbox is opened with to have a way out. */
 export interface WayOut {
-  /** Host folder with the session's `proxy.sock` and the certificates to trust, `authorities.pem`. Mounted at `wayOutFolder`, read-only. */
+  /** Host folder with the session's `proxy.sock` and the certificates to trust, `authorities.pem`. Mounted read-only. */
   readonly folder: string
   /** The placeholders of its secrets, by the names of their environment variables. */
   readonly environment: Readonly<Record<string, string>>
-}
-
-/** Where the folder of a way out is inside a sandbox. */
-export const wayOutFolder = "/run/claw"
-
-/** Where a forwarder inside a sandbox listens, for programs that know proxies by address only. */
-export const forwarderPort = 3128
-
-/** What programs inside need to know of a way out: curl, git, Node, npm, pip, Python, cargo. */
-export const environmentOf = ({ environment }: WayOut): Readonly<Record<string, string>> => {
-  const proxy = `http://127.0.0.1:${forwarderPort}`
-  const direct = "localhost,127.0.0.1,::1"
-  const names = { HTTP_PROXY: proxy, HTTPS_PROXY: proxy, NO_PROXY: direct }
-  const authorities = [
-    "SSL_CERT_FILE",
-    "CURL_CA_BUNDLE",
-    "GIT_SSL_CAINFO",
-    "NODE_EXTRA_CA_CERTS",
-    "REQUESTS_CA_BUNDLE",
-    "PIP_CERT",
-    "CARGO_HTTP_CAINFO",
-    "npm_config_cafile"
-  ]
-  return {
-    ...environment,
-    ...names,
-    ...Object.fromEntries(Object.entries(names).map(([name, value]) => [name.toLowerCase(), value])),
-    NODE_USE_ENV_PROXY: "1",
-    ...Object.fromEntries(authorities.map((name) => [name, `${wayOutFolder}/authorities.pem`]))
-  }
 }
 
 /** Makes ways out. */

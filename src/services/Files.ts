@@ -15,7 +15,7 @@ export class TooLarge extends Schema.TaggedError<TooLarge>()("TooLarge", { limit
 export class Missing extends Schema.TaggedError<Missing>()("Missing", {}) {}
 
 /** A file could not be kept or read, for `reason`. */
-export class FilesError extends Schema.TaggedError<FilesError>("effect-claw/services/Files/FilesError")("FilesError", {
+export class FilesError extends Schema.TaggedError<FilesError>()("FilesError", {
   reason: Schema.Union([TooLarge, Missing, StoreFailed])
 }) {
   override get message(): string {

@@ -94,20 +94,26 @@ const makeRate = (most: number) => {
   }
 }
 
+/** What a gate goes by. */
+export interface Options {
+  /** Which agent answers where. Read in order, the first that fits decides. */
+  readonly bindings: ReadonlyArray<Binding>
+  /** Who may speak, beside the owner that a channel names. Default: nobody. */
+  readonly admitted?: ReadonlyArray<Admitted>
+  /** How many messages a minute may engage an agent. */
+  readonly rates?: Rates
+}
+
 /**
  * A gate over lists, and over what `Admissions` adds to them.
  *
- * Provides `Gate`, requires `Admissions`. `bindings` are read in order, the first that fits decides. Rates begin anew with it.
+ * Provides `Gate`, requires `Admissions`. Rates begin anew with it.
  */
-export const layer = (options: {
-  readonly bindings: ReadonlyArray<Binding>
-  readonly admitted: ReadonlyArray<Admitted>
-  readonly rates?: Rates
-}): Layer.Layer<Gate, never, Admissions> =>
+export const layer = (options: Options): Layer.Layer<Gate, never, Admissions> =>
   Layer.effect(
     Gate,
     Effect.map(Admissions, (admissions) => {
-      const admitted = new Set(options.admitted.map(({ channel, sender }) => `${channel} ${sender}`))
+      const admitted = new Set(options.admitted?.map(({ channel, sender }) => `${channel} ${sender}`))
       const bySender = makeRate(options.rates?.sender ?? 20)
       const byConversation = makeRate(options.rates?.conversation ?? 60)
 

@@ -12,9 +12,7 @@ export const HomeZone = Context.Reference<DateTime.TimeZone>("effect-claw/servic
 })
 
 /** The home zone is none that is known. */
-export class TimeZoneInvalid extends Schema.TaggedError<TimeZoneInvalid>(
-  "effect-claw/services/HomeZone/TimeZoneInvalid"
-)("TimeZoneInvalid", {}) {
+export class TimeZoneInvalid extends Schema.TaggedError<TimeZoneInvalid>()("TimeZoneInvalid", {}) {
   override get message(): string {
     return "the time zone is none that is known; set TZ, or give HomeZone, one such as Europe/Berlin"
   }

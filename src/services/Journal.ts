@@ -19,10 +19,10 @@ import type { Ending, Entry, Event, Input, TurnId } from "./Turn.ts"
 export class EntryInvalid extends Schema.TaggedError<EntryInvalid>()("EntryInvalid", { detail: Schema.String }) {}
 
 /** The journal could not be read or written, for `reason`. */
-export class JournalError extends Schema.TaggedError<JournalError>("effect-claw/services/Journal/JournalError")(
-  "JournalError",
-  { operation: Schema.String, reason: Schema.Union([StoreFailed, EntryInvalid]) }
-) {
+export class JournalError extends Schema.TaggedError<JournalError>()("JournalError", {
+  operation: Schema.String,
+  reason: Schema.Union([StoreFailed, EntryInvalid])
+}) {
   override get message(): string {
     return `journal ${this.operation}: ${this.reason.detail}`
   }

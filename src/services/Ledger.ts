@@ -24,10 +24,9 @@ export class BudgetExceeded extends Schema.TaggedError<BudgetExceeded>()("Budget
 }) {}
 
 /** The ledger refuses, for `reason`. */
-export class LedgerError extends Schema.TaggedError<LedgerError>("effect-claw/services/Ledger/LedgerError")(
-  "LedgerError",
-  { reason: Schema.Union([BudgetExceeded, StoreFailed]) }
-) {
+export class LedgerError extends Schema.TaggedError<LedgerError>()("LedgerError", {
+  reason: Schema.Union([BudgetExceeded, StoreFailed])
+}) {
   override get message(): string {
     return this.reason._tag === "BudgetExceeded"
       ? `the budget of ${this.reason.budget} per ${this.reason.period} is used up (${this.reason.spent})`

@@ -31,10 +31,9 @@ export interface MemoryEntry {
 export class MemoryInvalid extends Schema.TaggedError<MemoryInvalid>()("MemoryInvalid", { detail: Schema.String }) {}
 
 /** Memory could not be read or written, for `reason`. */
-export class MemoryError extends Schema.TaggedError<MemoryError>("effect-claw/services/Memory/MemoryError")(
-  "MemoryError",
-  { reason: Schema.Union([MemoryInvalid, StoreFailed]) }
-) {
+export class MemoryError extends Schema.TaggedError<MemoryError>()("MemoryError", {
+  reason: Schema.Union([MemoryInvalid, StoreFailed])
+}) {
   override get message(): string {
     return `memory: ${this.reason.detail}`
   }

@@ -36,10 +36,10 @@ export interface Granted {
 }
 
 /** A mount is not granted. `rule` says why. */
-export class MountRefused extends Schema.TaggedError<MountRefused>("effect-claw/services/Mount/MountRefused")(
-  "MountRefused",
-  { host: Schema.String, rule: Schema.String }
-) {
+export class MountRefused extends Schema.TaggedError<MountRefused>()("MountRefused", {
+  host: Schema.String,
+  rule: Schema.String
+}) {
   override get message(): string {
     return `the mount of ${this.host} is refused: ${this.rule}`
   }

@@ -15,17 +15,6 @@ import * as Actors from "./internal/Actors.ts"
 import { Journal, type JournalError, patiently, type PendingOutput } from "./Journal.ts"
 import { channelOf, chatOf, type ConversationId, type OutboundPart } from "./Message.ts"
 
-/** Sends what is recorded. */
-export class Outbox extends Context.Service<
-  Outbox,
-  {
-    /** Says that a conversation may have something to send. */
-    readonly flush: (conversation: ConversationId) => Effect.Effect<void>
-    /** Waits until nothing is being sent. */
-    readonly settled: Effect.Effect<void>
-  }
->()("effect-claw/services/Outbox") {}
-
 /** Delays of a channel's retries: from half a second, doubling to five minutes, jittered; longer when the channel says. */
 const delays = Schedule.min([Schedule.exponential("500 millis"), Schedule.spaced("5 minutes")]).pipe(
   Schedule.jittered,
@@ -63,14 +52,11 @@ const partOf = Effect.fnUntraced(function* (
 })
 
 /**
- * Senders in this process.
- *
- * Provides `Outbox`; requires `Journal`, `Channels` and `Files`. What an earlier run left unsent starts at once. On release the
- * senders stop; what they had not sent stays recorded.
+ * Sends what is recorded, in this process. What an earlier run left unsent starts at once. On release the senders stop; what they
+ * had not sent stays recorded.
  */
-export const layer: Layer.Layer<Outbox, JournalError, Journal | Channels | Files> = Layer.effect(
-  Outbox,
-  Effect.gen(function* () {
+export class Outbox extends Context.Service<Outbox>()("effect-claw/services/Outbox", {
+  make: Effect.gen(function* () {
     const journal = yield* Journal
     const channels = yield* Channels
     const files = yield* Files
@@ -130,6 +116,14 @@ export const layer: Layer.Layer<Outbox, JournalError, Journal | Channels | Files
     )
 
     yield* Effect.flatMap(journal.unsent, Effect.forEach(senders.tell, { discard: true }))
-    return Outbox.of({ flush: senders.tell, settled: senders.settled() })
+    return {
+      /** Says that a conversation may have something to send. */
+      flush: senders.tell,
+      /** Waits until nothing is being sent. */
+      settled: senders.settled()
+    }
   })
-)
+}) {}
+
+/** The outbox. Provides `Outbox`; requires `Journal`, `Channels` and `Files`. */
+export const layer: Layer.Layer<Outbox, JournalError, Journal | Channels | Files> = Layer.effect(Outbox, Outbox.make)

@@ -4,6 +4,7 @@
  * Pure. What is cut says so, a wrapper that is cut is closed, and calls keep their results.
  */
 import * as Prompt from "effect/ai/Prompt"
+import * as Struct from "effect/Struct"
 import { escape, fromClaw } from "./PromptBorder.ts"
 
 /** Tokens that an image is counted as. */
@@ -77,39 +78,33 @@ const oldLimit = 1000
 export const trim =
   (limit = oldLimit, said = Infinity) =>
   (message: Prompt.Message): Prompt.Message => {
-    const fieldsOf = ({ id, name, options }: Prompt.ToolCallPart | Prompt.ToolResultPart) => ({ id, name, options })
     switch (message.role) {
       case "user":
         return Prompt.userMessage({
           content: message.content.map((part) =>
             part.type === "text"
-              ? Prompt.textPart({ text: clipInside(part.text, said) })
+              ? Struct.assign(part, { text: clipInside(part.text, said) })
               : Prompt.textPart({ text: `[a file was here: ${escape(part.fileName ?? part.mediaType)}]` })
           )
         })
       case "assistant":
         return Prompt.assistantMessage({
           content: message.content.flatMap((part): ReadonlyArray<Prompt.AssistantMessagePart> => {
-            if (part.type === "text") return [Prompt.textPart({ text: clip(part.text, said) })]
+            if (part.type === "text") return [Struct.assign(part, { text: clip(part.text, said) })]
             if (part.type !== "tool-call" || part.providerExecuted) return said === Infinity ? [part] : []
             const given = clipValue(part.params, limit)
             const params = given === part.params ? given : { cut: given }
-            return [Prompt.toolCallPart({ ...fieldsOf(part), params, providerExecuted: false })]
+            return [Struct.assign(part, { params })]
           })
         })
       case "tool":
         return Prompt.toolMessage({
-          content: message.content.map((part) =>
-            part.type === "tool-result"
-              ? Prompt.toolResultPart({
-                  ...fieldsOf(part),
-                  isFailure: part.isFailure,
-                  result:
-                    typeof part.result === "string" ? clipInside(part.result, limit) : clipValue(part.result, limit),
-                  providerExecuted: part.providerExecuted
-                })
-              : part
-          )
+          content: message.content.map((part) => {
+            if (part.type !== "tool-result") return part
+            const { modelOutput: _, result, ...others } = part
+            const shown = typeof result === "string" ? clipInside(result, limit) : clipValue(result, limit)
+            return { ...others, result: shown }
+          })
         })
       case "system":
         return message

@@ -36,10 +36,9 @@ export class FileFailed extends Schema.TaggedError<FileFailed>()("FileFailed", {
 }) {}
 
 /** A sandbox failed, for `reason`. */
-export class SandboxError extends Schema.TaggedError<SandboxError>("effect-claw/services/Sandbox/SandboxError")(
-  "SandboxError",
-  { reason: Schema.Union([SandboxUnavailable, ImageMissing, SessionLost, SpecRejected, WorkspaceFull, FileFailed]) }
-) {
+export class SandboxError extends Schema.TaggedError<SandboxError>()("SandboxError", {
+  reason: Schema.Union([SandboxUnavailable, ImageMissing, SessionLost, SpecRejected, WorkspaceFull, FileFailed])
+}) {
   override get message(): string {
     return this.reason._tag === "FileFailed" ? `${this.reason.path}: ${this.reason.detail}` : this.reason.detail
   }
@@ -82,24 +81,15 @@ export interface SandboxSpec {
 
 /** Options with their defaults filled in. Throws on a size that is none, because a definition is code. */
 export const makeSpec = (
-  options: SandboxOptions,
+  { cpus = 1, image, memory = "512 MiB", processes = 256 }: SandboxOptions,
   workspace: string,
   mounts: ReadonlyArray<Granted> = [],
   claw?: string,
   wayOut?: WayOut
-): SandboxSpec => ({
-  image: options.image,
-  memoryBytes:
-    options.memory === undefined
-      ? 512 * 1024 * 1024
-      : ByteSize.toNumberUnsafe(ByteSize.fromInputUnsafe(options.memory)),
-  cpus: options.cpus ?? 1,
-  processes: options.processes ?? 256,
-  workspace,
-  mounts,
-  claw,
-  wayOut
-})
+): SandboxSpec => {
+  const memoryBytes = ByteSize.toNumberUnsafe(ByteSize.fromInputUnsafe(memory))
+  return { image, memoryBytes, cpus, processes, workspace, mounts, claw, wayOut }
+}
 
 /** A command: a `bash` script, or an argument vector that no shell reads. */
 export interface Command {

@@ -29,24 +29,6 @@ import {
 import * as Rights from "./Rights.ts"
 import { type WorkspaceError, Workspaces } from "./Workspaces.ts"
 
-/** The sessions of a claw's agents. */
-export class Sandboxes extends Context.Service<
-  Sandboxes,
-  {
-    /**
-     * The session of an agent in a conversation, with no more of what the agent asks for than the rights have. It stays open
-     * at least as long as the scope.
-     */
-    readonly session: (
-      agent: AgentName,
-      conversation: ConversationId,
-      rights: Rights.Rights
-    ) => Effect.Effect<SandboxSession, SandboxError, Scope.Scope>
-    /** Begins to open the session of an agent that wants it warm; whoever asks for it meanwhile waits for this one. */
-    readonly warm: (agent: AgentName, conversation: ConversationId, rights: Rights.Rights) => Effect.Effect<void>
-  }
->()("effect-claw/services/Sandboxes") {}
-
 /** How long sessions stay, and what they are opened with. */
 export interface Options {
   /** The limits of an agent's sessions. */
@@ -70,8 +52,6 @@ interface Use {
   readonly key: { readonly agent: AgentName; readonly conversation: ConversationId; readonly wanted: SandboxOptions }
   calls: number
 }
-
-const defaultDisk = ByteSize.fromInputUnsafe("1 GiB")
 
 /**
  * Has a session paused once nobody has used it for a while. What comes back resumes it, and counts as a use as long as its scope
@@ -105,14 +85,11 @@ const pausing = Effect.fnUntraced(function* ({ pause }: SandboxSession, after: D
 })
 
 /**
- * Sessions kept warm in this process.
- *
- * Provides `Sandboxes`; requires `Sandbox` and `Workspaces`. On release every session is closed. A session that was
- * lost is opened anew by the next call.
+ * The sessions of a claw's agents, kept warm in this process. On release every session is closed. A session that was lost is opened
+ * anew by the next call.
  */
-export const layer = (options: Options): Layer.Layer<Sandboxes, never, Sandbox | Workspaces> =>
-  Layer.effect(
-    Sandboxes,
+export class Sandboxes extends Context.Service<Sandboxes>()("effect-claw/services/Sandboxes", {
+  make: (options: Options) =>
     Effect.gen(function* () {
       const sandbox = yield* Sandbox
       const workspaces = yield* Workspaces
@@ -132,7 +109,8 @@ export const layer = (options: Options): Layer.Layer<Sandboxes, never, Sandbox |
             const mounts = yield* Effect.mapError(Effect.forEach(wanted.mounts ?? [], grant), rejected)
             const way = yield* wayOut(key, wanted.egress ?? [])
             const claw = yield* Effect.mapError(workspaces.claw, unavailable)
-            const disk = wanted.disk === undefined ? defaultDisk : ByteSize.fromInputUnsafe(wanted.disk)
+            const { disk: written = "1 GiB" }: SandboxOptions = wanted
+            const disk = ByteSize.fromInputUnsafe(written)
             const most = ByteSize.toNumberUnsafe(disk)
             // What cannot be looked at may be anything.
             const measure = (limit: number) => Effect.orElseSucceed(workspaces.size(folder, limit), () => Infinity)
@@ -176,7 +154,7 @@ export const layer = (options: Options): Layer.Layer<Sandboxes, never, Sandbox |
         agent: AgentName,
         conversation: ConversationId,
         rights: Rights.Rights
-      ) {
+      ): Effect.fn.Return<SandboxSession, SandboxError, Scope.Scope> {
         const { egress: rules = [], mounts = [], ...others } = options.optionsOf(agent)
         const wanted = {
           ...others,
@@ -202,7 +180,7 @@ export const layer = (options: Options): Layer.Layer<Sandboxes, never, Sandbox |
             ),
           readFile: (path, limit) => Effect.tapError(session.readFile(path, limit), isLost),
           writeFile: (path, content) => Effect.tapError(session.writeFile(path, content), isLost)
-        } satisfies SandboxSession
+        }
       })
 
       if (sandbox.reap !== undefined) {
@@ -212,9 +190,14 @@ export const layer = (options: Options): Layer.Layer<Sandboxes, never, Sandbox |
         )
       }
 
-      return Sandboxes.of({
+      return {
+        /**
+         * The session of an agent in a conversation, with no more of what the agent asks for than the rights have. It stays open
+         * at least as long as the scope.
+         */
         session,
-        warm: (agent, conversation, rights) =>
+        /** Begins to open the session of an agent that wants it warm; whoever asks for it meanwhile waits for this one. */
+        warm: (agent: AgentName, conversation: ConversationId, rights: Rights.Rights) =>
           options.optionsOf(agent).warm === true
             ? Effect.scoped(session(agent, conversation, rights)).pipe(
                 // The first tool call that needs it is told.
@@ -223,9 +206,13 @@ export const layer = (options: Options): Layer.Layer<Sandboxes, never, Sandbox |
                 Effect.asVoid
               )
             : Effect.void
-      })
+      }
     })
-  )
+}) {}
+
+/** The sessions. Provides `Sandboxes`; requires `Sandbox` and `Workspaces`. */
+export const layer = (options: Options): Layer.Layer<Sandboxes, never, Sandbox | Workspaces> =>
+  Layer.effect(Sandboxes, Sandboxes.make(options))
 
 const rejected = ({ message }: { readonly message: string }) =>
   new SandboxError({ reason: new SpecRejected({ detail: message }) })

@@ -17,10 +17,9 @@ import { type When, WhenInvalid, type WhenInput } from "./When.ts"
 export class TaskUnknown extends Schema.TaggedError<TaskUnknown>()("TaskUnknown", { id: Schema.String }) {}
 
 /** The scheduler refuses, for `reason`. */
-export class SchedulerError extends Schema.TaggedError<SchedulerError>("effect-claw/services/Scheduler/SchedulerError")(
-  "SchedulerError",
-  { reason: Schema.Union([WhenInvalid, TaskUnknown, StoreFailed]) }
-) {
+export class SchedulerError extends Schema.TaggedError<SchedulerError>()("SchedulerError", {
+  reason: Schema.Union([WhenInvalid, TaskUnknown, StoreFailed])
+}) {
   override get message(): string {
     return this.reason._tag === "TaskUnknown"
       ? `there is no task ${this.reason.id} here; list the tasks to see their ids`
@@ -48,12 +47,8 @@ export interface NewTask {
 }
 
 /** Something scheduled. `next` is in epoch milliseconds; none when it is done. */
-export interface Task {
+export interface Task extends Omit<NewTask, "when"> {
   readonly id: string
-  readonly conversation: ConversationId
-  readonly agent: AgentName
-  readonly sender: Sender | undefined
-  readonly text: string
   readonly when: When
   readonly whenMissed: WhenMissed
   readonly paused: boolean

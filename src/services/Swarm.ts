@@ -21,7 +21,7 @@ export class SpecialistUnknown extends Schema.TaggedError<SpecialistUnknown>()("
 export class TooDeep extends Schema.TaggedError<TooDeep>()("TooDeep", { detail: Schema.String }) {}
 
 /** A delegation was refused, for `reason`. */
-export class SwarmError extends Schema.TaggedError<SwarmError>("effect-claw/services/Swarm/SwarmError")("SwarmError", {
+export class SwarmError extends Schema.TaggedError<SwarmError>()("SwarmError", {
   reason: Schema.Union([SpecialistUnknown, TooDeep, StoreFailed])
 }) {
   override get message(): string {

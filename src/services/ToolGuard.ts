@@ -12,6 +12,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
+import * as Struct from "effect/Struct"
 import type { Ready } from "./Agent.ts"
 import * as Approval from "./Approval.ts"
 import { CurrentTurn } from "./CurrentTurn.ts"
@@ -20,7 +21,7 @@ import { Journal, type JournalError, type Output, patiently } from "./Journal.ts
 import { OutputId } from "./Message.ts"
 import * as Leaks from "./Leaks.ts"
 import * as Rights from "./Rights.ts"
-import { interruptedResult } from "./Transcript.ts"
+import { failedResult, interrupted } from "./Transcript.ts"
 import type * as Turn from "./Turn.ts"
 import { Vault } from "./Vault.ts"
 
@@ -53,27 +54,13 @@ export interface Guarded {
   readonly outputs: ReadonlyArray<OutputId>
 }
 
-/** The way to every tool. */
-export class ToolGuard extends Context.Service<
-  ToolGuard,
-  {
-    /**
-     * Makes a call and journals its start, and its result with what it says in the chat; or journals a question to a person,
-     * and returns no result. Fails only when the journal does.
-     */
-    readonly call: (call: GuardedCall) => Effect.Effect<Guarded, JournalError>
-  }
->()("effect-claw/services/ToolGuard") {}
-
 /**
- * The guard.
+ * The way to every tool.
  *
- * Provides `ToolGuard`, requires `Journal`. Interrupting a call interrupts its tool; nothing is journalled then, and the
- * call counts as interrupted when the turn is resumed.
+ * Interrupting a call interrupts its tool; nothing is journalled then, and the call counts as interrupted when the turn is resumed.
  */
-export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
-  ToolGuard,
-  Effect.gen(function* () {
+export class ToolGuard extends Context.Service<ToolGuard>()("effect-claw/services/ToolGuard", {
+  make: Effect.gen(function* () {
     const journal = yield* Journal
     const { hide, mask } = Leaks.make(yield* Vault)
 
@@ -108,7 +95,7 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
     })
 
     const execute = Effect.fnUntraced(function* (guarded: GuardedCall, send: CurrentTurn["Service"]["send"]) {
-      const { agent, call, interrupted, turn } = guarded
+      const { agent, call, turn } = guarded
       const tool = Object.hasOwn(agent.tools, call.name) ? agent.tools[call.name] : undefined
       if (tool === undefined || !Rights.allows(turn.rights, call.name)) {
         const own = Object.keys(agent.tools).filter((name) => Rights.allows(turn.rights, name))
@@ -118,7 +105,7 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
         )
       }
       const mayRepeat = Context.get(tool.annotations, Tool.Idempotent) || Context.get(tool.annotations, Tool.Readonly)
-      if (interrupted && !mayRepeat) return interruptedResult(call)
+      if (guarded.interrupted && !mayRepeat) return failure(call, interrupted)
       // What a person was asked about is theirs to answer, whatever the tool says now.
       const isAsked = guarded.approval !== undefined || (yield* agent.needsApproval(call))
       const refused = isAsked ? yield* approve(guarded) : undefined
@@ -128,6 +115,7 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
         events: [{ _tag: "ToolStarted", call: call.id, tool: call.name }]
       })
       const deadline = Context.get(tool.annotations, Deadline)
+      const late = `${call.name} took longer than ${Duration.format(Duration.fromInputUnsafe(deadline))} and was stopped.`
       return yield* agent.handle(call.name, call.params, call.id).pipe(
         Effect.map((result) =>
           Prompt.toolResultPart({
@@ -140,16 +128,7 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
           })
         ),
         Effect.catch((error) => Effect.succeed(failure(call, messageOf(error)))),
-        Effect.timeoutOrElse({
-          duration: deadline,
-          orElse: () =>
-            Effect.succeed(
-              failure(
-                call,
-                `${call.name} took longer than ${Duration.format(Duration.fromInputUnsafe(deadline))} and was stopped.`
-              )
-            )
-        }),
+        Effect.timeoutOrElse({ duration: deadline, orElse: () => Effect.succeed(failure(call, late)) }),
         // An interruption of this call passes by; one that the tool made itself is its fault.
         Effect.catchCause((cause) =>
           Effect.as(
@@ -161,8 +140,12 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
       )
     })
 
-    return ToolGuard.of({
-      call: Effect.fn("ToolGuard.call")(function* (guarded) {
+    return {
+      /**
+       * Makes a call and journals its start, and its result with what it says in the chat; or journals a question to a person,
+       * and returns no result. Fails only when the journal does.
+       */
+      call: Effect.fn("ToolGuard.call")(function* (guarded: GuardedCall): Effect.fn.Return<Guarded, JournalError> {
         yield* Effect.annotateCurrentSpan({ tool: guarded.call.name })
         const { output, turn } = guarded
         const said: Array<Output> = []
@@ -180,23 +163,22 @@ export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(
         yield* patiently(journal.record({ conversation: turn.conversation, events, outputs }))
         return { result, outputs: outputs.map(({ id }) => id) }
       })
-    })
+    }
   })
-)
+}) {}
+
+/** The guard. Provides `ToolGuard`, requires `Journal`. */
+export const layer: Layer.Layer<ToolGuard, never, Journal> = Layer.effect(ToolGuard, ToolGuard.make)
 
 /** A result without the vault's secrets: no model is told one, however a tool came by it. */
 const scanned = (part: Prompt.ToolResultPart, hide: (text: string) => string): Prompt.ToolResultPart => {
   const written = JSON.stringify(part.result)
   const shown = hide(written)
-  if (shown === written) return part
-  const { id, isFailure, modelOutput, name, providerExecuted } = part
   const result: unknown = JSON.parse(shown)
-  const output = modelOutput === undefined ? {} : { modelOutput }
-  return Prompt.toolResultPart({ id, name, isFailure, result, providerExecuted, ...output })
+  return shown === written ? part : Struct.assign(part, { result })
 }
 
-const failure = (call: Prompt.ToolCallPart, result: string): Prompt.ToolResultPart =>
-  Prompt.toolResultPart({ id: call.id, name: call.name, isFailure: true, result: cap(result), providerExecuted: false })
+const failure = (call: Prompt.ToolCallPart, result: string) => failedResult(call, cap(result))
 
 const messageOf = (error: unknown): string => {
   if (typeof error === "string") return error

@@ -6,6 +6,7 @@
  */
 import * as Prompt from "effect/ai/Prompt"
 import * as DateTime from "effect/DateTime"
+import * as Struct from "effect/Struct"
 import { type Content } from "./Message.ts"
 import { fromClaw, wrap, wrapResult } from "./PromptBorder.ts"
 import { clip, fit, left, tokensOf, trim } from "./PromptSize.ts"
@@ -17,12 +18,12 @@ export const inputLimit = 100_000
 /** From which repetition on a model is told that it repeats itself. */
 const repeatsTold = 3
 
+/** The result of a call that failed. */
+export const failedResult = ({ id, name }: Prompt.ToolCallPart, result: unknown): Prompt.ToolResultPart =>
+  Prompt.toolResultPart({ id, name, isFailure: true, result, providerExecuted: false })
+
 /** What a call that was cut short is said to have returned. */
-export const interruptedResult = (
-  call: Prompt.ToolCallPart,
-  result = "The call was interrupted and its outcome is unknown. Check before you repeat it."
-): Prompt.ToolResultPart =>
-  Prompt.toolResultPart({ id: call.id, name: call.name, isFailure: true, result, providerExecuted: false })
+export const interrupted = "The call was interrupted and its outcome is unknown. Check before you repeat it."
 
 /** What a call of a turn that a person stopped is said to have returned. */
 export const stopped = "The call was stopped, by the person you talk to, before it had ended."
@@ -50,7 +51,7 @@ const userMessage = ({ at, content, origin }: Input, clock: (at: number) => stri
         : ["brief", { from: origin.agent }]
   const parts: Content = content.map((part) =>
     part.type === "text"
-      ? Prompt.textPart({ text: wrap(tag, { ...attributes, time: clock(at) }, clip(part.text, inputLimit)) })
+      ? Struct.assign(part, { text: wrap(tag, { ...attributes, time: clock(at) }, clip(part.text, inputLimit)) })
       : part
   )
   return Prompt.userMessage({ content: parts })
@@ -61,24 +62,17 @@ const refusal = (said: string, detail: string): string =>
 
 /** A result in its wrapper; one that came often is shown with what that means. */
 const toolResult = (ended: Prompt.ToolResultPart, times: number): Prompt.ToolResultPart => {
-  const { id, isFailure, modelOutput, name, result } = ended
+  const { modelOutput, name, result } = ended
   const note =
     times < repeatsTold
       ? ""
       : `\n[This very call has had this very result ${times} times. Do something else, or say what is in the way.]`
-  const outputs = modelOutput?.map((part) =>
-    part.type === "text" ? Prompt.textPart({ text: wrapResult(name, part.text) }) : part
+  const shown = Struct.assign(ended, { result: wrapResult(name, result) + note })
+  if (modelOutput === undefined) return shown
+  const outputs = modelOutput.map((part) =>
+    part.type === "text" ? Struct.assign(part, { text: wrapResult(name, part.text) }) : part
   )
-  return Prompt.toolResultPart({
-    id,
-    name,
-    isFailure,
-    ...(outputs === undefined
-      ? {}
-      : { modelOutput: note === "" ? outputs : [...outputs, Prompt.textPart({ text: note.trim() })] }),
-    result: wrapResult(name, result) + note,
-    providerExecuted: false
-  })
+  return { ...shown, modelOutput: note === "" ? outputs : [...outputs, Prompt.textPart({ text: note.trim() })] }
 }
 
 /** Something that a prompt shows whole or not at all: what one said, or calls and their results together. */
@@ -102,9 +96,9 @@ export const pieces = (
   let repeats = makeRepeats()
 
   // Results stand right after the calls; what people said meanwhile follows.
-  const flush = (cut?: string) => {
+  const flush = (cut = interrupted) => {
     if (answer !== undefined) {
-      const content = calls.map((call) => results.get(call.id) ?? interruptedResult(call, cut))
+      const content = calls.map((call) => results.get(call.id) ?? failedResult(call, cut))
       const messages = content.length > 0 ? [...answer.messages, Prompt.toolMessage({ content })] : answer.messages
       if (messages.length > 0) made.push({ ...answer, messages })
     }

@@ -1,7 +1,7 @@
 /**
  * A turn: one run of an agent over the inputs it has not yet seen, until it has no more tool calls.
  *
- * This module is pure. It says what a journal's entries mean: which step a conversation is at (`next`), and what a
+ * This module is pure. It says what a journal's entries mean: what they come to (`fold`), which step a conversation is at (`next`), and what a
  * running turn lets others see (`TurnEvent`). Resuming after a crash is nothing but reading the entries and asking
  * `next` again.
  */
@@ -126,6 +126,8 @@ export interface Approval extends Omit<Extract<Event, { _tag: "ApprovalAsked" }>
 
 /** How long an answer is waited for, in milliseconds: a day. */
 const approvalLife = 86_400_000
+const expired: Approval["answer"] = { yes: false, why: "Nobody approved this call within a day." }
+const isExpired = ({ at }: Approval, now: number) => now - at >= approvalLife
 
 /** The tool calls of an answer that are ours to run. */
 export const toolCalls = (content: ReadonlyArray<Prompt.AssistantMessagePart>): ReadonlyArray<Prompt.ToolCallPart> =>
@@ -170,103 +172,6 @@ export const inOrder = (entries: ReadonlyArray<Entry>): ReadonlyArray<Entry> => 
   return ordered
 }
 
-/**
- * What people were asked of the open step, by the id of the call: a fold over the entries, in order. What is answered later
- * than a day after, or not at all until `now`, is answered with no; and so is what a person meets with another message.
- */
-export const approvals = (entries: ReadonlyArray<Entry>, now: number): ReadonlyMap<string, Approval> => {
-  const asked = new Map<string, Approval>()
-  const answer = (given: Approval["answer"], which: (approval: Approval) => boolean) => {
-    for (const [call, one] of asked)
-      if (one.answer === undefined && which(one)) asked.set(call, { ...one, answer: given })
-  }
-  const expire = (at: number) =>
-    answer({ yes: false, why: "Nobody approved this call within a day." }, (one) => at - one.at >= approvalLife)
-  for (const { at, event } of entries) {
-    expire(at)
-    switch (event._tag) {
-      case "ModelAnswered":
-      case "TurnEnded":
-      case "ConversationReset":
-        asked.clear()
-        break
-      case "ApprovalAsked":
-        asked.set(event.call, { ...event, at, answer: undefined })
-        break
-      case "ApprovalAnswered":
-        answer(
-          event.yes ? { yes: true } : { yes: false, why: "The person denied this call." },
-          ({ code, digest }) => code === event.code && digest === event.digest
-        )
-        break
-      case "InputAccepted":
-        if (event.mode === undefined && event.input.origin._tag === "Person")
-          answer({ yes: false, why: "This call was not approved: the person wrote something else." }, () => true)
-        break
-    }
-  }
-  expire(now)
-  return asked
-}
-
-/** The step a conversation is at: a fold over its entries, in order. `now`, in epoch milliseconds, lets what was asked expire. */
-export const next = (entries: ReadonlyArray<Entry>, now = 0): Next => {
-  let step = 0
-  let asked = true
-  let unseen = false
-  let calls: ReadonlyArray<Prompt.ToolCallPart> = []
-  const started = new Set<string>()
-  const ended = new Set<string>()
-  for (const { event } of entries) {
-    switch (event._tag) {
-      case "InputAccepted":
-        if (event.mode !== "context") unseen = true
-        break
-      case "ModelRequested":
-        step = event.step
-        unseen = false
-        asked = false
-        calls = []
-        break
-      case "ModelAnswered":
-        asked = true
-        calls = toolCalls(event.content)
-        started.clear()
-        ended.clear()
-        break
-      case "ToolStarted":
-        started.add(event.call)
-        break
-      case "ToolEnded":
-        ended.add(event.result.id)
-        break
-      case "TurnEnded":
-      case "ConversationReset":
-        step = 0
-        asked = true
-        calls = []
-        if (isCancelling(event)) unseen = false
-        else if (event._tag === "TurnEnded" && event.ending._tag === "Superseded") unseen = true
-        break
-    }
-  }
-  if (!asked) return { _tag: "AskModel", step }
-  // A call with the id of another is not made: what is answered for the one is not for the other.
-  const open = calls.filter(({ id }, at) => !ended.has(id) && calls.findIndex((call) => call.id === id) === at)
-  if (open.length > 0) {
-    const asked = approvals(entries, now)
-    const callable = open.filter(({ id }) => asked.get(id)?.answer !== undefined || !asked.has(id))
-    if (callable.length === 0) return { _tag: "Park" }
-    return {
-      _tag: "CallTools",
-      step,
-      calls: callable,
-      interrupted: new Set(callable.flatMap((call) => (started.has(call.id) ? [call.id] : [])))
-    }
-  }
-  return calls.length > 0 || unseen ? { _tag: "AskModel", step: step + 1 } : { _tag: "Rest" }
-}
-
 /** How often the same call came to the same result in one turn. */
 export const makeRepeats = () => {
   const calls = new Map<string, string>()
@@ -305,52 +210,128 @@ export interface Mandate {
   readonly resumed: number
 }
 
-/** Whom the open turn acts for: a fold over the entries, in order. */
-export const mandate = (entries: ReadonlyArray<Entry>): Mandate => {
+/** What entries, in order, come to: whom the open turn acts for, at which step it is, and what people were asked of that. */
+export const fold = (entries: ReadonlyArray<Entry>) => {
   const fresh = { turn: undefined, tokens: 0, repeats: 0, resumed: 0 }
   const nobody: Mandate = { ...fresh, sender: undefined, message: undefined, parent: undefined }
+  let mandate = nobody
   let repeats = makeRepeats()
-  let current = nobody
-  let over = true
-  for (const { event, position } of entries) {
+  let isOver = true
+  let step = 0
+  let isAnswered = true
+  let isUnseen = false
+  let calls: ReadonlyArray<Prompt.ToolCallPart> = []
+  const started = new Set<string>()
+  const ended = new Set<string>()
+  const approvals = new Map<string, Approval>()
+  const answer = (given: Approval["answer"], which: (approval: Approval) => boolean) => {
+    for (const [call, one] of approvals)
+      if (one.answer === undefined && which(one)) approvals.set(call, { ...one, answer: given })
+  }
+
+  for (const { at, event, position } of entries) {
+    answer(expired, (one) => isExpired(one, at))
     switch (event._tag) {
       case "InputAccepted": {
         if (event.mode === "context") break
-        current = over ? nobody : { ...current, resumed: 0 }
-        over = false
         const { origin } = event.input
-        if (origin.sender !== undefined) current = { ...current, sender: origin.sender }
-        if (origin._tag === "Parent") current = { ...current, parent: origin }
-        if (origin._tag === "Person" && origin.message !== undefined) {
-          current = { ...current, message: { id: origin.message, group: origin.group === true } }
-        }
+        isUnseen = true
+        mandate = isOver ? nobody : { ...mandate, resumed: 0 }
+        isOver = false
+        if (origin.sender !== undefined) mandate = { ...mandate, sender: origin.sender }
+        if (origin._tag === "Parent") mandate = { ...mandate, parent: origin }
+        if (origin._tag !== "Person") break
+        if (origin.message !== undefined)
+          mandate = { ...mandate, message: { id: origin.message, group: origin.group === true } }
+        if (event.mode === undefined)
+          answer({ yes: false, why: "This call was not approved: the person wrote something else." }, () => true)
         break
       }
       case "ModelRequested":
-        over = false
-        if (current.turn === undefined) current = { ...current, turn: TurnId.make(position) }
+        step = event.step
+        isUnseen = false
+        isAnswered = false
+        calls = []
+        isOver = false
+        if (mandate.turn === undefined) mandate = { ...mandate, turn: TurnId.make(position) }
         break
       case "ModelAnswered":
+        isAnswered = true
+        calls = toolCalls(event.content)
+        started.clear()
+        ended.clear()
+        approvals.clear()
         repeats.asked(event.content)
-        current = { ...current, resumed: 0, tokens: current.tokens + tokensOf(event.usage) }
+        mandate = { ...mandate, resumed: 0, tokens: mandate.tokens + tokensOf(event.usage) }
         break
       case "Compacted":
-        current = { ...current, tokens: current.tokens + (event.usage === undefined ? 0 : tokensOf(event.usage)) }
+        if (event.usage !== undefined) mandate = { ...mandate, tokens: mandate.tokens + tokensOf(event.usage) }
+        break
+      case "ToolStarted":
+        started.add(event.call)
         break
       case "ToolEnded":
-        current = { ...current, resumed: 0, repeats: Math.max(current.repeats, repeats.ended(event.result)) }
+        ended.add(event.result.id)
+        mandate = { ...mandate, resumed: 0, repeats: Math.max(mandate.repeats, repeats.ended(event.result)) }
+        break
+      case "ApprovalAsked":
+        approvals.set(event.call, { ...event, at, answer: undefined })
+        break
+      case "ApprovalAnswered":
+        answer(
+          event.yes ? { yes: true } : { yes: false, why: "The person denied this call." },
+          ({ code, digest }) => code === event.code && digest === event.digest
+        )
         break
       case "TurnResumed":
-        current = { ...current, resumed: current.resumed + 1 }
+        mandate = { ...mandate, resumed: mandate.resumed + 1 }
         break
       case "TurnEnded":
+      case "ConversationReset":
+        step = 0
+        isAnswered = true
+        calls = []
+        approvals.clear()
+        if (isCancelling(event)) isUnseen = false
+        else if (event._tag === "TurnEnded" && event.ending._tag === "Superseded") isUnseen = true
         repeats = makeRepeats()
-        current = { ...current, ...fresh }
-        over = true
+        mandate = { ...mandate, ...fresh }
+        isOver = true
         break
     }
   }
-  return current
+  return { mandate, step, isAnswered, isUnseen, calls, started, ended, approvals }
+}
+
+/** What entries come to. */
+export type State = ReturnType<typeof fold>
+
+/**
+ * What people were asked of the open step, by the id of the call. What is answered later than a day after, or not at all until
+ * `now`, in epoch milliseconds, is answered with no; and so is what a person meets with another message.
+ */
+export const approvals = (state: State, now: number): ReadonlyMap<string, Approval> =>
+  new Map(
+    [...state.approvals].map(([call, one]) => [
+      call,
+      one.answer === undefined && isExpired(one, now) ? { ...one, answer: expired } : one
+    ])
+  )
+
+/** The step a conversation is at, at `now`, in epoch milliseconds. */
+export const next = (state: State, now: number): Next => {
+  const { calls, ended, isAnswered, isUnseen, started, step } = state
+  const asked = approvals(state, now)
+  if (!isAnswered) return { _tag: "AskModel", step }
+  // A call with the id of another is not made: what is answered for the one is not for the other.
+  const open = calls.filter(({ id }, at) => !ended.has(id) && calls.findIndex((call) => call.id === id) === at)
+  if (open.length === 0) {
+    return calls.length > 0 || isUnseen ? { _tag: "AskModel", step: step + 1 } : { _tag: "Rest" }
+  }
+  const callable = open.filter(({ id }) => asked.get(id)?.answer !== undefined || !asked.has(id))
+  if (callable.length === 0) return { _tag: "Park" }
+  const interrupted = new Set(callable.flatMap(({ id }) => (started.has(id) ? [id] : [])))
+  return { _tag: "CallTools", step, calls: callable, interrupted }
 }
 
 /** What a running turn lets a channel see, live. Nothing here is durable: the journal is. */

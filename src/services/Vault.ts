@@ -12,7 +12,7 @@ import * as Schema from "effect/Schema"
 export class SecretMissing extends Schema.TaggedError<SecretMissing>()("SecretMissing", { detail: Schema.String }) {}
 
 /** The vault could not be opened, for `reason`. */
-export class VaultError extends Schema.TaggedError<VaultError>("effect-claw/services/Vault/VaultError")("VaultError", {
+export class VaultError extends Schema.TaggedError<VaultError>()("VaultError", {
   secret: Schema.String,
   reason: Schema.Union([SecretMissing])
 }) {

@@ -29,10 +29,7 @@ export type WhenInput =
   | { readonly at: string; readonly timeZone?: string }
 
 /** A time that cannot be understood or never comes. Nothing was stored. */
-export class WhenInvalid extends Schema.TaggedError<WhenInvalid>("effect-claw/services/When/WhenInvalid")(
-  "WhenInvalid",
-  { detail: Schema.String }
-) {
+export class WhenInvalid extends Schema.TaggedError<WhenInvalid>()("WhenInvalid", { detail: Schema.String }) {
   override get message(): string {
     return this.detail
   }

@@ -17,9 +17,7 @@ export class NameTaken extends Schema.TaggedError<NameTaken>()("NameTaken", {}) 
 export class FolderClosed extends Schema.TaggedError<FolderClosed>()("FolderClosed", { detail: Schema.String }) {}
 
 /** A folder cannot be made or read, or a file not put into it, for `reason`. */
-export class WorkspaceError extends Schema.TaggedError<WorkspaceError>(
-  "effect-claw/services/Workspaces/WorkspaceError"
-)("WorkspaceError", {
+export class WorkspaceError extends Schema.TaggedError<WorkspaceError>()("WorkspaceError", {
   folder: Schema.String,
   reason: Schema.Union([NameInvalid, NameTaken, FolderClosed, StoreFailed])
 }) {

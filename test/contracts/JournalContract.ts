@@ -6,7 +6,7 @@ import * as Compaction from "effect-claw/services/Compaction"
 import { type Delivery, Journal } from "effect-claw/services/Journal"
 import { AgentName, type Content, ConversationId, OutputId, Sender, text } from "effect-claw/services/Message"
 import * as Transcript from "effect-claw/services/Transcript"
-import { type Ending, type Entry, type Event, inOrder, mandate, next, TurnId } from "effect-claw/services/Turn"
+import { type Ending, type Entry, type Event, fold, inOrder, next, TurnId } from "effect-claw/services/Turn"
 import * as Prompt from "effect/ai/Prompt"
 import * as Response from "effect/ai/Response"
 import * as Effect from "effect/Effect"
@@ -325,11 +325,11 @@ export const journalContract = <E>(layer: Layer.Layer<Journal, E>) => {
             yield* read
           }
           const shown = yield* journal.entries(chat, 0)
-          assert.deepStrictEqual(next(inOrder(shown)), next(inOrder(all)))
-          assert.deepStrictEqual(mandate(inOrder(shown)).turn, mandate(inOrder(all)).turn)
+          assert.deepStrictEqual(next(fold(inOrder(shown)), 0), next(fold(inOrder(all)), 0))
+          assert.deepStrictEqual(fold(inOrder(shown)).mandate.turn, fold(inOrder(all)).mandate.turn)
           assert.deepStrictEqual(Transcript.prompt(view(shown)), Transcript.prompt(view(all)))
-          const { turn: open } = mandate(inOrder(all))
-          assert.strictEqual(yield* isUnfinished(), open !== undefined || next(inOrder(all))._tag !== "Rest")
+          const { turn: open } = fold(inOrder(all)).mandate
+          assert.strictEqual(yield* isUnfinished(), open !== undefined || next(fold(inOrder(all)), 0)._tag !== "Rest")
         }
       }).pipe(Effect.provide(Layer.fresh(layer))),
     { arbitrary: { runs: 30 } }

@@ -80,9 +80,9 @@ describe("Transcript", () => {
       ]
       return shown(entries(...begun, ...more))[2]?.content
     }
-    assert.deepStrictEqual(cut(), [Transcript.interruptedResult(callOf("a"))])
+    assert.deepStrictEqual(cut(), [Transcript.failedResult(callOf("a"), Transcript.interrupted)])
     assert.deepStrictEqual(cut({ _tag: "TurnEnded", ending: { _tag: "Stopped" } }), [
-      Transcript.interruptedResult(callOf("a"), Transcript.stopped)
+      Transcript.failedResult(callOf("a"), Transcript.stopped)
     ])
   })
 

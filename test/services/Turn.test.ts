@@ -40,41 +40,42 @@ const started = (call: string): Turn.Event => ({ _tag: "ToolStarted", call, tool
 const ended = (call: string): Turn.Event => ({ _tag: "ToolEnded", result: resultOf(call) })
 const over = (ending: Turn.Ending = { _tag: "Done" }): Turn.Event => ({ _tag: "TurnEnded", ending })
 
+const mandateOf = (entries: ReadonlyArray<Turn.Entry>) => Turn.fold(entries).mandate
+const approvalsOf = (entries: ReadonlyArray<Turn.Entry>, now: number) => Turn.approvals(Turn.fold(entries), now)
+const nextOf = (entries: ReadonlyArray<Turn.Entry>, now = 0) => Turn.next(Turn.fold(entries), now)
+
 describe("Turn.next", () => {
   it.prop("wherever a journal is cut, it names exactly the work that is missing", [journal], ([written]) => {
     for (let cut = 1; cut <= written.length; cut++) {
-      assert.deepStrictEqual(Turn.next(Turn.inOrder(written.slice(0, cut))), written[cut - 1]?.next)
+      assert.deepStrictEqual(nextOf(Turn.inOrder(written.slice(0, cut))), written[cut - 1]?.next)
     }
   })
 
-  it("a conversation of nothing rests", () => assert.deepStrictEqual(Turn.next([]), { _tag: "Rest" }))
+  it("a conversation of nothing rests", () => assert.deepStrictEqual(nextOf([]), { _tag: "Rest" }))
 
   it("a call that was started and did not end is interrupted, the others are to be made", () =>
     assert.deepStrictEqual(
-      Turn.next(entries(said(ada), asked(1), answered(1, "a", "b", "c"), started("a"), started("b"), ended("a"))),
+      nextOf(entries(said(ada), asked(1), answered(1, "a", "b", "c"), started("a"), started("b"), ended("a"))),
       { _tag: "CallTools", step: 1, calls: [callOf("b"), callOf("c")], interrupted: new Set(["b"]) }
     ))
 
   it("the same call id in a later step is another call", () =>
     assert.deepStrictEqual(
-      Turn.next(entries(said(ada), asked(1), answered(1, "a"), started("a"), ended("a"), asked(2), answered(2, "a"))),
+      nextOf(entries(said(ada), asked(1), answered(1, "a"), started("a"), ended("a"), asked(2), answered(2, "a"))),
       { _tag: "CallTools", step: 2, calls: [callOf("a")], interrupted: new Set<string>() }
     ))
 
   it("what came during the last answer is answered next, in the same turn", () =>
-    assert.deepStrictEqual(Turn.next(entries(said(ada), asked(1), said(ada), answered(1))), {
-      _tag: "AskModel",
-      step: 2
-    }))
+    assert.deepStrictEqual(nextOf(entries(said(ada), asked(1), said(ada), answered(1))), { _tag: "AskModel", step: 2 }))
 
   it("what came before a failure was seen, what came during it was not", () => {
     const failed = over({ _tag: "Failed", message: "no model" })
-    assert.deepStrictEqual(Turn.next(entries(said(ada), asked(1), failed)), { _tag: "Rest" })
-    assert.deepStrictEqual(Turn.next(entries(said(ada), asked(1), said(ada), failed)), { _tag: "AskModel", step: 1 })
+    assert.deepStrictEqual(nextOf(entries(said(ada), asked(1), failed)), { _tag: "Rest" })
+    assert.deepStrictEqual(nextOf(entries(said(ada), asked(1), said(ada), failed)), { _tag: "AskModel", step: 1 })
   })
 
   it("a stop cancels what was not seen yet", () =>
-    assert.deepStrictEqual(Turn.next(entries(said(ada), asked(1), said(ada), over({ _tag: "Stopped" }))), {
+    assert.deepStrictEqual(nextOf(entries(said(ada), asked(1), said(ada), over({ _tag: "Stopped" }))), {
       _tag: "Rest"
     }))
 
@@ -84,14 +85,14 @@ describe("Turn.next", () => {
       [asked(1), said(ada)],
       [asked(1), said(ada), asked(1)]
     ]) {
-      assert.deepStrictEqual(Turn.next(entries(said(ada), ...before, superseded)), { _tag: "AskModel", step: 1 })
+      assert.deepStrictEqual(nextOf(entries(said(ada), ...before, superseded)), { _tag: "AskModel", step: 1 })
     }
   })
 
   it("a tool that the provider runs is not ours to run", () => {
     const theirs = Prompt.toolCallPart({ id: "a", name: "web_search", params: {}, providerExecuted: true })
     assert.deepStrictEqual(
-      Turn.next(entries(said(ada), asked(1), { _tag: "ModelAnswered", step: 1, content: [theirs], usage })),
+      nextOf(entries(said(ada), asked(1), { _tag: "ModelAnswered", step: 1, content: [theirs], usage })),
       { _tag: "Rest" }
     )
   })
@@ -133,14 +134,14 @@ describe("Turn.inOrder", () => {
   it("a stop cancels it, and so does a new beginning", () => {
     for (const end of [over({ _tag: "Stopped" }), { _tag: "ConversationReset" } as const]) {
       const written = [said(ada), asked(1), waits(bob), end]
-      assert.deepStrictEqual(Turn.next(Turn.inOrder(entries(...written))), { _tag: "Rest" })
+      assert.deepStrictEqual(nextOf(Turn.inOrder(entries(...written))), { _tag: "Rest" })
     }
   })
 
   it("the turn acts for who is seen, not for who waits or was not speaking to it", () => {
     const context: Turn.Event = { ...collected, mode: "context" }
     const ordered = Turn.inOrder(entries(said(ada), asked(1), waits(bob), context))
-    assert.strictEqual(Turn.mandate(ordered).sender, ada)
+    assert.strictEqual(mandateOf(ordered).sender, ada)
   })
 })
 
@@ -155,20 +156,20 @@ describe("Turn.mandate", () => {
         turn = undefined
         tokens = 0
       }
-      const mandate = Turn.mandate(Turn.inOrder(written.slice(0, index + 1)))
+      const mandate = mandateOf(Turn.inOrder(written.slice(0, index + 1)))
       assert.deepStrictEqual([mandate.turn, mandate.tokens], [turn, tokens])
     }
   })
 
   it("it acts for who wrote last", () => {
-    assert.strictEqual(Turn.mandate(entries(said(ada))).sender, ada)
-    assert.strictEqual(Turn.mandate(entries(said(ada), asked(1), said(bob))).sender, bob)
-    assert.strictEqual(Turn.mandate(entries(said(ada), asked(1), answered(1), over(), said(bob))).sender, bob)
+    assert.strictEqual(mandateOf(entries(said(ada))).sender, ada)
+    assert.strictEqual(mandateOf(entries(said(ada), asked(1), said(bob))).sender, bob)
+    assert.strictEqual(mandateOf(entries(said(ada), asked(1), answered(1), over(), said(bob))).sender, bob)
   })
 
   it("a task acts for who had it made, and for nobody else", () => {
-    assert.strictEqual(Turn.mandate(entries(task(bob))).sender, bob)
-    assert.strictEqual(Turn.mandate(entries(said(ada), asked(1), answered(1), over(), task())).sender, undefined)
+    assert.strictEqual(mandateOf(entries(task(bob))).sender, bob)
+    assert.strictEqual(mandateOf(entries(said(ada), asked(1), answered(1), over(), task())).sender, undefined)
   })
 
   it("a brief's rights hold for its whole turn", () => {
@@ -181,9 +182,9 @@ describe("Turn.mandate", () => {
       depth: 2
     }
     const brief: Turn.Event = { _tag: "InputAccepted", input: { origin: parent, content: text("do it"), at: 0 } }
-    const acting = Turn.mandate(entries(brief, asked(1), answered(1, "a"), ended("a"), asked(2)))
+    const acting = mandateOf(entries(brief, asked(1), answered(1, "a"), ended("a"), asked(2)))
     assert.deepInclude(acting, { parent, sender: ada })
-    assert.strictEqual(Turn.mandate(entries(brief, asked(1), answered(1), over(), said(bob))).parent, undefined)
+    assert.strictEqual(mandateOf(entries(brief, asked(1), answered(1), over(), said(bob))).parent, undefined)
   })
 })
 
@@ -206,11 +207,11 @@ describe("Turn.approvals", () => {
   const before = [said(ada), asked(1), answered(1, "a", "b")]
   const of = (events: ReadonlyArray<Turn.Event>, now = 0) =>
     Object.fromEntries(
-      [...Turn.approvals(entries(...events), now)].map(([call, { answer }]) => [call, answer?.yes ?? "waits"])
+      [...approvalsOf(entries(...events), now)].map(([call, { answer }]) => [call, answer?.yes ?? "waits"])
     )
 
   it("a turn is parked while a call waits, and the others go on", () => {
-    const next = (...events: ReadonlyArray<Turn.Event>) => Turn.next(entries(...before, ...events))
+    const next = (...events: ReadonlyArray<Turn.Event>) => nextOf(entries(...before, ...events))
     assert.deepInclude(next(waits("a")), { _tag: "CallTools", calls: [callOf("b")] })
     assert.deepStrictEqual(next(waits("a"), started("b"), ended("b")), { _tag: "Park" })
     assert.deepStrictEqual(next(waits("a"), waits("b")), { _tag: "Park" })
@@ -245,9 +246,9 @@ describe("Turn.approvals", () => {
   it("nobody's answer is a no after a day, and so is one that comes then", () => {
     assert.deepStrictEqual(of([...before, waits("a")], day - 1), { a: "waits" })
     assert.deepStrictEqual(of([...before, waits("a")], day), { a: false })
-    assert.deepInclude(Turn.next(entries(...before, waits("a"), ended("b")), day), { _tag: "CallTools" })
+    assert.deepInclude(nextOf(entries(...before, waits("a"), ended("b")), day), { _tag: "CallTools" })
     const waiting = entries(...before, waits("a"))
-    const answer = (at: number) => Turn.approvals([...waiting, { position: 9, at, event: answers("a", true) }], 9 * day)
+    const answer = (at: number) => approvalsOf([...waiting, { position: 9, at, event: answers("a", true) }], 9 * day)
     assert.deepStrictEqual(answer(day - 1).get("a")?.answer, { yes: true })
     assert.isFalse(answer(day).get("a")?.answer?.yes)
   })
@@ -255,7 +256,7 @@ describe("Turn.approvals", () => {
   it("of two calls with one id the first is made, and no other in its name", () => {
     const two = Prompt.toolCallPart({ id: "a", name: "bash", params: { command: "other" }, providerExecuted: false })
     const both: Turn.Event = { _tag: "ModelAnswered", step: 1, content: [callOf("a"), two], usage }
-    assert.deepInclude(Turn.next(entries(said(ada), asked(1), both)), { calls: [callOf("a")] })
-    assert.deepStrictEqual(Turn.next(entries(said(ada), asked(1), both, ended("a"))), { _tag: "AskModel", step: 2 })
+    assert.deepInclude(nextOf(entries(said(ada), asked(1), both)), { calls: [callOf("a")] })
+    assert.deepStrictEqual(nextOf(entries(said(ada), asked(1), both, ended("a"))), { _tag: "AskModel", step: 2 })
   })
 })

@@ -2,17 +2,47 @@
  * What is inside of a sandbox that runs real programs, whatever encloses it.
  */
 import { lchown } from "node:fs/promises"
-import * as Egress from "../../services/Egress.ts"
+import type { WayOut } from "../../services/Egress.ts"
 import type { Granted } from "../../services/Mount.ts"
 import type { SandboxSpec } from "../../services/Sandbox.ts"
 
 export const home = "/home/claw"
 
+/** Where the folder of a way out is. */
+const wayOutFolder = "/run/claw"
+
+/** Where a forwarder listens, for programs that know proxies by address only. */
+const forwarderPort = 3128
+
+/** What programs need to know of a way out: curl, git, Node, npm, pip, Python, cargo. */
+const wayOutEnvironment = ({ environment }: WayOut): Readonly<Record<string, string>> => {
+  const proxy = `http://127.0.0.1:${forwarderPort}`
+  const direct = "localhost,127.0.0.1,::1"
+  const names = { HTTP_PROXY: proxy, HTTPS_PROXY: proxy, NO_PROXY: direct }
+  const authorities = [
+    "SSL_CERT_FILE",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "NODE_EXTRA_CA_CERTS",
+    "REQUESTS_CA_BUNDLE",
+    "PIP_CERT",
+    "CARGO_HTTP_CAINFO",
+    "npm_config_cafile"
+  ]
+  return {
+    ...environment,
+    ...names,
+    ...Object.fromEntries(Object.entries(names).map(([name, value]) => [name.toLowerCase(), value])),
+    NODE_USE_ENV_PROXY: "1",
+    ...Object.fromEntries(authorities.map((name) => [name, `${wayOutFolder}/authorities.pem`]))
+  }
+}
+
 /** The environment of its commands. */
 export const environmentOf = ({ wayOut }: SandboxSpec): Readonly<Record<string, string>> => ({
   HOME: home,
   LANG: "C.UTF-8",
-  ...(wayOut === undefined ? {} : Egress.environmentOf(wayOut))
+  ...(wayOut === undefined ? {} : wayOutEnvironment(wayOut))
 })
 
 /** Bytes of `/tmp`, and of the home, each. */
@@ -37,5 +67,5 @@ export const giveWorkspace = async ({ workspace }: SandboxSpec): Promise<void> =
 export const mountsOf = ({ mounts, wayOut, workspace }: SandboxSpec): ReadonlyArray<Granted> => [
   { host: workspace, target: "/workspace", write: true },
   ...mounts,
-  ...(wayOut === undefined ? [] : [{ host: wayOut.folder, target: Egress.wayOutFolder, write: false }])
+  ...(wayOut === undefined ? [] : [{ host: wayOut.folder, target: wayOutFolder, write: false }])
 ]

@@ -11,6 +11,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
+import * as Struct from "effect/Struct"
 import { unmark } from "../PromptBorder.ts"
 
 /** What a model answered. */
@@ -22,12 +23,11 @@ export interface Answer {
 
 /** What it wrote, without the marks of what it had read: a file that it copies is to be the file as it was. */
 const unmarked = (part: Prompt.AssistantMessagePart): Prompt.AssistantMessagePart => {
-  if (part.type === "text") return Prompt.textPart({ text: unmark(part.text), options: part.options })
+  if (part.type === "text") return Struct.assign(part, { text: unmark(part.text) })
   if (part.type !== "tool-call" || part.providerExecuted) return part
-  const { id, name, options, providerExecuted } = part
   const undo = (_key: string, value: unknown): unknown => (typeof value === "string" ? unmark(value) : value)
   const params: unknown = JSON.parse(JSON.stringify(part.params) ?? "null", undo)
-  return Prompt.toolCallPart({ id, name, params, providerExecuted, options })
+  return Struct.assign(part, { params })
 }
 
 /** Nothing that is known of. */
