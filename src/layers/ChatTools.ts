@@ -46,7 +46,8 @@ const Ask = Tool.make("ask", {
   description: "Ask a question with answers to choose from. Then end your turn: the answer comes as a message.",
   parameters: Schema.Struct({
     question: Schema.NonEmptyString.check(Schema.isMaxLength(1000)),
-    answers: Schema.Array(Schema.NonEmptyString.check(Schema.isMaxLength(30))).check(
+    // What an answer says is said by the person: no command is put into a person's mouth.
+    answers: Schema.Array(Schema.NonEmptyString.check(Schema.isMaxLength(30), Schema.isPattern(/^(?!\s*\/)/))).check(
       Schema.isMinLength(2),
       Schema.isMaxLength(8)
     )

@@ -49,12 +49,14 @@ const read = Effect.fnUntraced(function* (secret: string, source: Source) {
             catch: (cause) => missing(`${source.file} cannot be read (${codeOf(cause)})`)
           })
         : yield* Effect.tryPromise({
-            try: (signal) => run(source.command[0], source.command.slice(1), { signal, timeout: 30_000 }),
+            try: (signal) =>
+              run(source.command[0], source.command.slice(1), { signal, timeout: 30_000, killSignal: "SIGKILL" }),
             // What the command printed may be of the secret.
             catch: (cause) => missing(`the command ${source.command[0]} fails (${codeOf(cause)})`)
           }).pipe(Effect.map(({ stdout }) => stdout))
   const value = written.replace(/[\r\n]+$/, "")
-  if (value.length < shortest) return yield* missing(`it has less than ${shortest} characters`)
+  if (/[\p{Cc}\ufeff]/u.test(value)) return yield* missing("it has more than one line, or a character that is none")
+  if (value.trim().length < shortest) return yield* missing(`it has less than ${shortest} characters`)
   return [secret, Redacted.make(value, { label: secret })] as const
 })
 

@@ -45,6 +45,7 @@ import * as Outbox from "../services/Outbox.ts"
 import { Sandbox } from "../services/Sandbox.ts"
 import * as Sandboxes from "../services/Sandboxes.ts"
 import * as ToolGuard from "../services/ToolGuard.ts"
+import { Vault } from "../services/Vault.ts"
 import { type Workspaces } from "../services/Workspaces.ts"
 
 /** A running claw. */
@@ -242,12 +243,22 @@ const validate = Effect.fnUntraced(function* (
     }
   }
   const egress = yield* Effect.serviceOption(Egress)
+  const vault = yield* Vault
   for (const { agent, model } of agents.values()) {
     if (Option.isSome(egress)) {
       yield* Effect.mapError(
         egress.value.check(agent.sandbox.egress ?? []),
         ({ message }) => new Agent.AgentError({ agent: agent.name, detail: message })
       )
+    }
+    const unmasked = agent.sandbox.egress?.find(({ secret }) => secret !== undefined && !vault.has(secret))
+    if (unmasked !== undefined) {
+      return yield* new Agent.AgentError({
+        agent: agent.name,
+        detail:
+          `its rule for ${unmasked.host} names the secret ${unmasked.secret}, which the claw's vault does not have, so nothing ` +
+          "that it says would be masked; provide the vault to the whole claw, behind its other layers"
+      })
     }
     const info = Context.get(model, ModelInfo)
     const instructions = PromptSize.tokensOf([Prompt.systemMessage({ content: agent.instructions })])

@@ -69,19 +69,31 @@ export const isNeeded = Effect.fnUntraced(
   Effect.catchCause(() => Effect.succeed(true))
 )
 
-/** The call that an answer means, by its code or because there is but one; or why there is none. */
-export const meant = (
-  approvals: Iterable<Approval>,
-  code: string | undefined,
-  by: { readonly sender: Sender; readonly isOwner: boolean }
-): Approval | string => {
+/** Who answers, and when: in epoch milliseconds, by the platform's clock. */
+export interface By {
+  readonly sender: Sender
+  readonly isOwner: boolean
+  /** One who is heard as a group's member only speaks for nobody. */
+  readonly isAdmitted: boolean
+  readonly at: number
+}
+
+/** Platforms tell the time in seconds. */
+const secondsOff = 1000
+
+/**
+ * The call that an answer means, by its code, or because there is but one; or why there is none. Without a code it means none
+ * that was asked about after it was written.
+ */
+export const meant = (approvals: Iterable<Approval>, code: string | undefined, by: By): Approval | string => {
   const pending = [...approvals].filter(({ answer }) => answer === undefined)
-  const named = pending.filter((approval) => code === undefined || approval.code === code)
+  if (pending.length === 0) return "There is nothing to approve."
+  const named = pending.filter((one) => code === undefined || one.code === code)
   const [approval] = named
-  if (approval === undefined)
-    return pending.length === 0 ? "There is nothing to approve." : "Nothing waits by that code."
-  if (named.length > 1) return `Which? ${named.map((one) => `${one.code}: ${show(one.tool)}`).join(", ")}`
-  return by.isOwner || approval.sender === undefined || approval.sender === by.sender
-    ? approval
-    : "This is for the person to answer whom I asked, or for the owner."
+  if (approval === undefined) return "Nothing waits by that code."
+  if (named.length > 1 || (code === undefined && by.at + secondsOff < approval.at)) {
+    return `Which? ${named.map((one) => `${one.code}: ${show(one.tool)}`).join(", ")}`
+  }
+  const isTheirs = by.isAdmitted && (approval.sender === undefined || approval.sender === by.sender)
+  return by.isOwner || isTheirs ? approval : "This is for the person to answer whom I asked, or for the owner."
 }

@@ -65,7 +65,7 @@ export const make = Effect.fnUntraced(function* (agents: ReadonlyMap<AgentName, 
     conversation: ConversationId,
     id: OutputId,
     { command, word: code }: Gate.Command,
-    by: Parameters<typeof Approval.meant>[2]
+    by: Approval.By
   ) {
     const turn = Turn.fold(Turn.inOrder(yield* journal.entries(conversation, 0)))
     const asked = Turn.approvals(turn, yield* Clock.currentTimeMillis)
@@ -145,9 +145,10 @@ export const make = Effect.fnUntraced(function* (agents: ReadonlyMap<AgentName, 
       const conversation = conversationId(message.channel, message.chat)
       const id = OutputId.make(`${conversation} ${message.id}`)
       if (yield* journal.isRecorded(id)) return
-      const { command, isOwner } = given
+      const { command, isAdmitted, isOwner } = given
       if (command === "approve" || command === "deny") {
-        return yield* answer(conversation, id, given, { sender: sender(message.channel, message.sender), isOwner })
+        const by = { sender: sender(message.channel, message.sender), isOwner, isAdmitted, at: message.at }
+        return yield* answer(conversation, id, given, by)
       }
       yield* say(conversation, id, yield* reply(message, id, { ...given, command }))
     })

@@ -50,7 +50,13 @@ export type Verdict =
   | { readonly _tag: "Engage"; readonly agent: AgentName; readonly mode: WhileBusy }
   /** Not said to the agent, and shown to it with what is. `isTooMuch`: it would have been said, and is the first too many. */
   | { readonly _tag: "Context"; readonly agent: AgentName; readonly isTooMuch?: boolean }
-  | ({ readonly _tag: "Command"; readonly agent: AgentName; readonly isOwner: boolean } & Command)
+  /** `isAdmitted`: by itself, and not as one of a group's members. */
+  | ({
+      readonly _tag: "Command"
+      readonly agent: AgentName
+      readonly isOwner: boolean
+      readonly isAdmitted: boolean
+    } & Command)
   | { readonly _tag: "Stranger"; readonly reason: string }
   | { readonly _tag: "Ignore"; readonly reason: string }
 
@@ -134,7 +140,8 @@ export const layer = (options: Options): Layer.Layer<Gate, never, Admissions> =>
           )
           const group = direct ? undefined : known.groups.find((one) => one.chat === chat)
           const isMember = !direct && (binding?.admits === "everyone" || group?.everyone === true)
-          if (!isOwner && !admitted.has(who) && !known.admitted.includes(sender) && !isMember) {
+          const isAdmitted = isOwner || admitted.has(who) || known.admitted.includes(sender)
+          if (!isAdmitted && !isMember) {
             return { _tag: "Stranger", reason: "the sender is not admitted" }
           }
           if (binding === undefined) return { _tag: "Ignore", reason: "no agent is bound to this conversation" }
@@ -144,7 +151,7 @@ export const layer = (options: Options): Layer.Layer<Gate, never, Admissions> =>
           if (!direct && !binding.groups && group === undefined && !(isOwner && command?.command === "bind")) {
             return { _tag: "Ignore", reason: "the group is not bound" }
           }
-          if (command !== undefined) return { _tag: "Command", agent, isOwner, ...command }
+          if (command !== undefined) return { _tag: "Command", agent, isOwner, isAdmitted, ...command }
           const engaged =
             message.kind === undefined &&
             (direct ||

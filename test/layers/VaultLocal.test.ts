@@ -56,6 +56,13 @@ describe("VaultLocal", () => {
         yield* message(VaultLocal.file(file("short"))),
         "the secret KEY: it has less than 8 characters"
       )
+      assert.include(yield* message(VaultLocal.file(file(" ".repeat(20)))), "less than 8 characters")
+      for (const content of ["a password\nuser: ada", "\ufeffa password", "a\0password"]) {
+        assert.include(
+          yield* message(VaultLocal.file(file(content))),
+          "more than one line, or a character that is none"
+        )
+      }
       assert.match(
         yield* message(VaultLocal.file(file("long enough")), "my key"),
         /its name is none for an environment variable/

@@ -241,6 +241,17 @@ describe("an answer from within", () => {
       assert.notInclude(yield* tags, "ApprovalAnswered")
     }).pipe(lives(directory)))
 
+  test("is none: a yes without a code that was written before the question", (directory) =>
+    Effect.gen(function* () {
+      const question = yield* ask("bash one")
+      yield* told(`/approve ${codeOf(question)}`, 2)
+      yield* TestClock.adjust("1 minute")
+      yield* ask("bash two")
+      assert.include(yield* ask({ text: "/approve", at: 0 }), "Which?")
+      yield* idle
+      assert.deepStrictEqual(yield* commands, ["one"])
+    }).pipe(lives(directory)))
+
   test("is none: what stands within a message, or in a task", (directory) =>
     Effect.gen(function* () {
       yield* ask("remind /approve")
@@ -285,6 +296,16 @@ describe("an answer from elsewhere is none:", () => {
         bindings: [Bind.everywhere(andy, { groups: true })]
       })
     ))
+
+  test("from a member of a group that is open to all its members, for its own call", (directory) =>
+    Effect.gen(function* () {
+      const open = { ...group, chat: "group" }
+      const question = yield* ask({ text: "bash pay", sender: "mallory", ...open })
+      const text = `/approve ${codeOf(question)}`
+      assert.include(yield* ask({ text, sender: "mallory", ...open }), "whom I asked")
+      yield* nothingRan
+      assert.include((yield* told({ text, ...open }, 2))[1], "ran pay")
+    }).pipe(lives(directory, { bindings: [Bind.conversation("memory:group", andy, { admits: "everyone" })] })))
 })
 
 describe("an answer that is replayed", () => {

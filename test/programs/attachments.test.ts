@@ -264,6 +264,24 @@ describe("a file that an agent sends", () => {
   )
 
   test(
+    "an answer to choose from is no command",
+    () =>
+      Effect.gen(function* () {
+        yield* say("go")
+        yield* replies(1)
+        assert.notInclude(JSON.stringify(yield* ChannelMemory.ChannelMemory.use(({ sent }) => sent)), "hotels")
+      }),
+    {
+      agents: [agent],
+      hands,
+      model: calls(
+        { name: "ask", params: { question: "Show you hotels?", answers: ["/approve", "No"] } },
+        { name: "ask", params: { question: "Show you hotels?", answers: ["Yes", "\n /approve"] } }
+      )
+    }
+  )
+
+  test(
     "an emoji is set on what it answers",
     () =>
       Effect.gen(function* () {

@@ -3,6 +3,7 @@ import { Agent, Bind, Claw } from "effect-claw"
 import * as EgressProxy from "effect-claw/layers/EgressProxy"
 import * as ModelOffline from "effect-claw/layers/ModelOffline"
 import * as SandboxVirtual from "effect-claw/layers/SandboxVirtual"
+import * as VaultLocal from "effect-claw/layers/VaultLocal"
 import { MemoryTools } from "effect-claw/layers/MemoryTools"
 import { ShellTools } from "effect-claw/layers/ShellTools"
 import * as Local from "effect-claw/programs/Local"
@@ -20,6 +21,8 @@ import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
+import { writeFileSync } from "node:fs"
+import { join } from "node:path"
 import { cases } from "../contracts/cases.ts"
 import { folder } from "../contracts/store.ts"
 import { andy, ask, commands, echo, last, life, model, replies, requests, say, transcript } from "./life.ts"
@@ -592,6 +595,24 @@ describe("Claw", () => {
             "agent caller: no way out: the rule for a.test names the secret NONE, which the vault does not have; " +
             "give it to the vault, or take it from the rule"
         })
+      })
+    )
+
+    it.live("a rule for a secret that the proxy alone is given, so that nothing would be masked", () =>
+      Effect.gen(function* () {
+        const directory = yield* folder
+        writeFileSync(join(directory, "secret"), "hunter2-hunter2")
+        const vault = VaultLocal.layer({ TOKEN: VaultLocal.file(join(directory, "secret")) })
+        const rule = Egress.allow("a.test", { secret: "TOKEN" })
+        const caller = Agent.make("caller", { instructions: "", sandbox: { egress: [rule] } })
+        const claw = Claw.layer({ agents: [caller], bindings: [Bind.everywhere(caller)] }).pipe(
+          Layer.provide([ChannelMemory.layer(), echo]),
+          Layer.provide(Local.layer({ directory }))
+        )
+        const wayOut = EgressProxy.layer({ directory })
+        const error = yield* Effect.flip(Layer.build(Layer.provide(claw, Layer.provide(wayOut, vault))))
+        assert.include(error.message, "provide the vault to the whole claw")
+        yield* Layer.build(claw.pipe(Layer.provide(wayOut), Layer.provide(vault)))
       })
     )
 

@@ -103,8 +103,8 @@ describe("arguments, as a person reads them", () => {
 })
 
 describe("an answer", () => {
-  const ada = { sender: Sender.make("memory:ada"), isOwner: false }
-  const bob = { sender: Sender.make("memory:bob"), isOwner: false }
+  const ada = { sender: Sender.make("memory:ada"), isOwner: false, isAdmitted: true, at: 1000 }
+  const bob = { ...ada, sender: Sender.make("memory:bob") }
   const asked = (code: string, more: Partial<Turn.Approval> = {}): Turn.Approval => ({
     call: `call ${code}`,
     tool: "pay",
@@ -139,5 +139,16 @@ describe("an answer", () => {
     assert.strictEqual(Approval.meant([one], "aaaa", { ...bob, isOwner: true }), one)
     const { sender: _, ...forNobody } = one
     assert.strictEqual(Approval.meant([forNobody], "aaaa", bob), forNobody)
+    for (const approval of [one, forNobody]) {
+      assert.isString(Approval.meant([approval], "aaaa", { ...ada, isAdmitted: false }))
+    }
+  })
+
+  it("without a code means no call that was asked about after it was written", () => {
+    const later = asked("cccc", { at: 5000 })
+    assert.strictEqual(Approval.meant([later], undefined, ada), 'Which? cccc: "pay"')
+    assert.strictEqual(Approval.meant([later], "cccc", ada), later)
+    // A platform's clock has seconds.
+    assert.strictEqual(Approval.meant([later], undefined, { ...ada, at: 4000 }), later)
   })
 })

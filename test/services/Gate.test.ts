@@ -145,7 +145,7 @@ describe("Gate", () => {
 
   it("chat commands are for the claw, in any chat", () => {
     for (const command of Struct.keys(Gate.commands)) {
-      const verdict = { _tag: "Command" as const, agent: andy.name, isOwner: false, command }
+      const verdict = { _tag: "Command" as const, agent: andy.name, isOwner: false, isAdmitted: true, command }
       assert.deepStrictEqual(judge(message(`/${command}`)), verdict)
       assert.deepStrictEqual(judge(message(` /${command}\n`, { direct: true })), verdict)
     }
