@@ -38,7 +38,7 @@ const attempt = <A>(use: () => Promise<A>) => Effect.tryPromise({ try: use, catc
 /** Where files are, and how long they stay after they were last saved. Default: for ever. */
 export interface Options {
   readonly directory: string
-  readonly retain?: Duration.Input
+  readonly retain?: Duration.Input | undefined
 }
 
 /**

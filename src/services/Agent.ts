@@ -142,8 +142,7 @@ export const make = <const O extends Options>(
   if (!Schema.is(AgentName)(name)) {
     throw new Error(`"${name}" is no name for an agent: letters, digits, - and _, with a letter first, at most 64`)
   }
-  if (budget.perDay !== undefined) Budget.amount(budget.perDay)
-  if (budget.perTurn !== undefined) Budget.amount(budget.perTurn)
+  Budget.amounts(budget)
   return {
     [TypeId]: { _R: (_: never) => _ },
     description: options.instructions.split("\n", 1)[0] ?? "",
