@@ -75,10 +75,10 @@ export const allow = (host: string, options: RuleOptions = {}): Rule => {
   }
   if (options.paths?.some((path) => !path.startsWith("/")) === true) return refuse("a path begins with /")
   return {
-    ports: secret === undefined ? [80, 443] : [443],
-    addresses: [],
     ...options,
     host: isBelow ? `*.${name}` : name,
+    ports: options.ports ?? (secret === undefined ? [80, 443] : [443]),
+    addresses: options.addresses ?? [],
     methods: options.methods?.map((method) => method.toUpperCase()),
     adds: header === null ? undefined : { name: (header[1] ?? "").toLowerCase(), value: header[2] ?? "" }
   }
