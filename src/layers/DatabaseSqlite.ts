@@ -64,8 +64,8 @@ const refuse = (folder: string, why: string, holder: string): DatabaseError => {
   return new DatabaseError({ folder, reason })
 }
 
-const claim = Effect.fnUntraced(function* (folder: string) {
-  yield* Effect.acquireRelease(
+const claim = (folder: string) =>
+  Effect.acquireRelease(
     Effect.try({
       try: () => {
         makeFolder(folder)
@@ -78,7 +78,6 @@ const claim = Effect.fnUntraced(function* (folder: string) {
     }),
     (lock) => Effect.sync(() => lock.close())
   )
-})
 
 /** A sound database may be one that cannot be opened now: damaged is what nothing else explains. */
 const refuseDatabase = (folder: string, why: string): DatabaseError =>

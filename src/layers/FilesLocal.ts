@@ -38,7 +38,7 @@ const attempt = <A>(use: () => Promise<A>) => Effect.tryPromise({ try: use, catc
 /** Where files are, and how long they stay after they were last saved. Default: for ever. */
 export interface Options {
   readonly directory: string
-  readonly retain?: Duration.Input
+  readonly retain?: Duration.Input | undefined
 }
 
 /**
@@ -77,23 +77,16 @@ export const layer = (options: Options): Layer.Layer<Files> => {
     return { id, size, mediaType }
   }, Effect.scoped)
 
-  const isOld = async (name: string, before: number) => (await stat(pathOf(name))).mtimeMs < before
+  const sweep = async (name: string, before: number, first: boolean) => {
+    const goes = name.endsWith(".part") ? first : (await stat(pathOf(name))).mtimeMs < before
+    if (goes) await rm(pathOf(name), { force: true })
+  }
+  /** What cannot be looked at or removed now is left for the next time. */
   const clean = Effect.fnUntraced(function* (first: boolean) {
-    const names = yield* Effect.orElseSucceed(
-      attempt(() => readdir(directory)),
-      () => []
-    )
     const before = (yield* Clock.currentTimeMillis) - Duration.toMillis(options.retain ?? Duration.infinity)
-    for (const name of names) {
-      const goes = name.endsWith(".part")
-        ? first
-        : yield* Effect.orElseSucceed(
-            attempt(() => isOld(name, before)),
-            () => false
-          )
-      if (goes) yield* Effect.ignore(attempt(() => rm(pathOf(name), { force: true })))
-    }
-  })
+    const names = yield* attempt(() => readdir(directory))
+    yield* Effect.forEach(names, (name) => Effect.ignore(attempt(() => sweep(name, before, first))), { discard: true })
+  }, Effect.ignore())
 
   return Layer.effect(
     Files,

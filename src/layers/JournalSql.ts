@@ -28,7 +28,7 @@ const knownLength = 4096
 
 const encode = Schema.encodeEffect(Schema.fromJsonString(Event))
 const decode = Schema.decodeUnknownEffect(Schema.fromJsonString(Event))
-const encodeExtra = Schema.encodeEffect(Schema.fromJsonString(Extra))
+const encodeExtra = Schema.encodeSync(Schema.fromJsonString(Extra))
 const decodeExtra = Schema.decodeUnknownEffect(Schema.fromJsonString(Extra))
 
 const failed = (operation: string) => (cause: SqlError.SqlError | Schema.SchemaError) =>
@@ -164,15 +164,9 @@ export const layer: Layer.Layer<Journal, JournalError, SqlClient.SqlClient> = La
           }
           if (Arr.isReadonlyArrayNonEmpty(outputs)) {
             const at = yield* Clock.currentTimeMillis
-            const rows = yield* Effect.forEach(outputs, ({ extra, id, text }) =>
-              Effect.map(extra === undefined ? Effect.succeed(null) : encodeExtra(extra), (written) => ({
-                id,
-                conversation,
-                text,
-                at,
-                extra: written
-              }))
-            )
+            const rows = Arr.map(outputs, ({ extra, id, text }) => {
+              return { id, conversation, text, at, extra: extra === undefined ? null : encodeExtra(extra) }
+            })
             yield* sql`INSERT INTO outputs ${sql.insert(rows)} ON CONFLICT (id) DO NOTHING`
           }
           if (ending === undefined) return false

@@ -101,13 +101,9 @@ export const layer: Layer.Layer<Ledger, never, SqlClient.SqlClient> = Layer.effe
             yield* sql`DELETE FROM payers WHERE ${latest}`
             return yield* sql`DELETE FROM calls WHERE ${latest}`
           }
-          const { inputTokens, outputTokens } = usage
-          const cacheRead = inputTokens.cacheRead ?? 0
-          const cacheWrite = inputTokens.cacheWrite ?? 0
-          yield* sql`UPDATE calls SET booked = 1,
-          input_tokens = ${inputTokens.uncached ?? Math.max(0, (inputTokens.total ?? 0) - cacheRead - cacheWrite)},
-          cache_read_tokens = ${cacheRead}, cache_write_tokens = ${cacheWrite},
-          output_tokens = ${outputTokens.total ?? 0}, microdollars = ${ModelInfo.cost(price, usage)}
+          const { cacheRead, cacheWrite, input, output } = ModelInfo.tokensOf(usage)
+          yield* sql`UPDATE calls SET booked = 1, input_tokens = ${input}, cache_read_tokens = ${cacheRead},
+          cache_write_tokens = ${cacheWrite}, output_tokens = ${output}, microdollars = ${ModelInfo.cost(price, usage)}
           WHERE ${latest}`
         },
         Effect.mapError(booksFailed),

@@ -36,28 +36,18 @@ const Forget = Tool.make("forget", {
 
 const toolkit = Toolkit.make(Remember, Recall, Forget)
 
-/** The scopes that a turn is in. */
-const visible = ({ agent, conversation, sender }: CurrentTurn["Service"]): ReadonlyArray<MemoryScope> => [
-  { _tag: "Claw" },
-  { _tag: "Agent", agent },
-  { _tag: "Conversation", conversation },
-  ...(sender === undefined ? [] : [{ _tag: "Sender" as const, sender }])
-]
-
-const scopeOf = (turn: CurrentTurn["Service"], about: typeof About.Type): MemoryScope => {
-  switch (about) {
-    case "everyone":
-      return { _tag: "Claw" }
-    case "me":
-      return { _tag: "Agent", agent: turn.agent }
-    case "this_chat":
-      return { _tag: "Conversation", conversation: turn.conversation }
-    case "sender":
-      return turn.sender === undefined
-        ? { _tag: "Conversation", conversation: turn.conversation }
-        : { _tag: "Sender", sender: turn.sender }
-  }
-}
+/** The scopes that a turn is in, by whom they concern; that of a person, where it acts for none, is the chat's. */
+const scopesOf = ({
+  agent,
+  conversation,
+  sender
+}: CurrentTurn["Service"]): Readonly<Record<typeof About.Type, MemoryScope>> => ({
+  everyone: { _tag: "Claw" },
+  me: { _tag: "Agent", agent },
+  this_chat: { _tag: "Conversation", conversation },
+  sender: sender === undefined ? { _tag: "Conversation", conversation } : { _tag: "Sender", sender }
+})
+const visible = Effect.map(CurrentTurn, (turn) => Object.values(scopesOf(turn)))
 
 const show = (entries: ReadonlyArray<MemoryEntry>): string =>
   entries.length === 0
@@ -73,17 +63,17 @@ export const MemoryTools = withHandlers(
     toolkit.of({
       remember: ({ about = "sender", text }) =>
         Effect.gen(function* () {
-          const { id } = yield* memory.remember(scopeOf(yield* CurrentTurn, about), text)
+          const { id } = yield* memory.remember(scopesOf(yield* CurrentTurn)[about], text)
           return `remembered as ${id}`
         }),
       recall: ({ query }) =>
         Effect.gen(function* () {
-          const scopes = visible(yield* CurrentTurn)
+          const scopes = yield* visible
           return show(yield* query === undefined ? memory.list(scopes, 20) : memory.recall(scopes, query))
         }),
       forget: ({ id }) =>
         Effect.gen(function* () {
-          const found = yield* memory.forget(visible(yield* CurrentTurn), id)
+          const found = yield* memory.forget(yield* visible, id)
           return found ? `forgot ${id}` : `there is no memory ${id} here`
         })
     })

@@ -69,16 +69,12 @@ export const SchedulerTools = withHandlers(
   Effect.gen(function* () {
     const scheduler = yield* Scheduler
     const zone = yield* HomeZone
-    const show = ({ id, next, paused, text, when }: Task): string =>
-      `${id}: "${text}", ${when._tag === "Once" ? "once" : When.format(when)}${
-        paused
-          ? ", paused"
-          : Option.match(next, {
-              onNone: () => "",
-              onSome: (at) =>
-                `, next ${DateTime.formatIsoZoned(DateTime.makeZonedUnsafe(at - (at % 1000), { timeZone: zone })).replace(".000", "")}`
-            })
-      }`
+    const show = ({ id, next, paused, text, when }: Task): string => {
+      const due = Option.map(next, (at) => DateTime.makeZonedUnsafe(at - (at % 1000), { timeZone: zone }))
+      const then = Option.map(due, (at) => `, next ${DateTime.formatIsoZoned(at).replace(".000", "")}`)
+      const often = when._tag === "Once" ? "once" : When.format(when)
+      return `${id}: "${text}", ${often}${paused ? ", paused" : Option.getOrElse(then, () => "")}`
+    }
     return toolkit.of({
       schedule_task: ({ task: text, ...times }) =>
         Effect.gen(function* () {

@@ -268,10 +268,7 @@ const validate = Effect.fnUntraced(function* (
         detail: `its instructions take about ${instructions} tokens, more than half of what a prompt may have; shorten them, or raise limits.prompt`
       })
     }
-    const amounts = [agent.budget.perDay, agent.budget.perTurn].flatMap((written) =>
-      written === undefined ? [] : [Budget.amount(written)]
-    )
-    if (info.price === undefined && amounts.some(({ unit }) => unit === "microdollars")) {
+    if (info.price === undefined && Budget.amounts(agent.budget).some(({ unit }) => unit === "microdollars")) {
       return yield* new Agent.AgentError({
         agent: agent.name,
         detail:

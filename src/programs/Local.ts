@@ -19,16 +19,12 @@ import * as SchedulerSql from "../layers/SchedulerSql.ts"
 import * as SwarmLocal from "../layers/SwarmLocal.ts"
 import * as WorkspacesLocal from "../layers/WorkspacesLocal.ts"
 import * as Channel from "../services/Channel.ts"
-import type { ChannelState } from "../services/ChannelState.ts"
-import type { Conversations } from "../services/Conversations.ts"
-import type { Files } from "../services/Files.ts"
 import { Journal, type JournalError } from "../services/Journal.ts"
-import type { Ledger } from "../services/Ledger.ts"
 import type { Memory } from "../services/Memory.ts"
 import type { Allowed } from "../services/Mount.ts"
 import type { Scheduler, SchedulerError } from "../services/Scheduler.ts"
 import type { Swarm } from "../services/Swarm.ts"
-import type { Workspaces } from "../services/Workspaces.ts"
+import type { Platform } from "./Claw.ts"
 
 /** Where state is kept (`directory`: `claw.db`, `files/`, and `workspaces/` of the agents), and the bounds of what runs at once. */
 export interface Options extends DatabaseSqlite.Options, ConversationsLocal.Options {
@@ -40,17 +36,7 @@ export interface Options extends DatabaseSqlite.Options, ConversationsLocal.Opti
 }
 
 /** What a claw keeps and works with on one machine. */
-export type Provides =
-  | Channel.Channels
-  | ChannelState
-  | Conversations
-  | Files
-  | Journal
-  | Ledger
-  | Memory
-  | Scheduler
-  | Swarm
-  | Workspaces
+export type Provides = Platform | Memory | Scheduler | Swarm
 
 const retain = (age: Duration.Input): Layer.Layer<never, never, Journal> =>
   Layer.effectDiscard(
@@ -84,10 +70,7 @@ export const layer = (
         MemorySql.layer,
         Channel.layer,
         MountsLocal.layer({ allow: options.mounts ?? [], closed: [options.directory] }),
-        FilesLocal.layer({
-          directory: join(resolve(options.directory), "files"),
-          ...(options.retain === undefined ? {} : { retain: options.retain })
-        }),
+        FilesLocal.layer({ directory: join(resolve(options.directory), "files"), retain: options.retain }),
         WorkspacesLocal.layer({ directory: join(resolve(options.directory), "workspaces") })
       )
     ),

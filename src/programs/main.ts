@@ -26,25 +26,23 @@ WHATSAPP_WEBSOCKET_URL   where WhatsApp is`
 
 const [command, ...rest] = process.argv.slice(2)
 
+const assistant = Effect.promise(() => import("./assistant.ts"))
+
 const program = Effect.gen(function* () {
   switch (command) {
-    case undefined: {
-      const { program } = yield* Effect.promise(() => import("./assistant.ts"))
-      return yield* program
-    }
-    case "personal": {
-      const { program } = yield* Effect.promise(() => import("./personal.ts"))
-      return yield* program
-    }
+    case undefined:
+      return yield* (yield* assistant).program
+    case "personal":
+      return yield* (yield* Effect.promise(() => import("./personal.ts"))).program
     case "team": {
       const { program } = yield* Effect.promise(() => import("./team.ts"))
       return rest.length === 0 ? yield* fail(`a question is missing\n\n${usage}`) : yield* program(rest.join(" "))
     }
     case "backup": {
-      const { home } = yield* Effect.promise(() => import("./assistant.ts"))
       const { backup } = yield* Effect.promise(() => import("../layers/DatabaseSqlite.ts"))
       const [file] = rest
-      return file === undefined ? yield* fail(`a file is missing\n\n${usage}`) : yield* backup(yield* home, file)
+      if (file === undefined) return yield* fail(`a file is missing\n\n${usage}`)
+      return yield* backup(yield* (yield* assistant).home, file)
     }
     case "help":
     case "--help":

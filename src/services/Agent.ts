@@ -138,23 +138,24 @@ export const make = <const O extends Options>(
   name: string,
   options: O & Unknown<O>
 ): Agent<Needs<OwnServices<O>> | TeamServices<O>> => {
-  const { budget = {}, limits } = options
+  const { instructions, limits = {} } = options
+  const { budget = {}, needsApproval = [], sandbox = {}, team = [], toolkits = [] }: Options = options
+  const { prompt = 100_000, steps = 50, time = "1 hour", tokens = 2_000_000 }: Limits = limits
   if (!Schema.is(AgentName)(name)) {
     throw new Error(`"${name}" is no name for an agent: letters, digits, - and _, with a letter first, at most 64`)
   }
-  if (budget.perDay !== undefined) Budget.amount(budget.perDay)
-  if (budget.perTurn !== undefined) Budget.amount(budget.perTurn)
+  Budget.amounts(budget)
   return {
     [TypeId]: { _R: (_: never) => _ },
-    description: options.instructions.split("\n", 1)[0] ?? "",
-    toolkits: [],
-    needsApproval: [],
-    sandbox: {},
-    team: [],
     ...options,
     name: AgentName.make(name),
+    description: options.description ?? instructions.split("\n", 1)[0] ?? "",
+    toolkits,
+    needsApproval,
+    sandbox,
+    team,
     budget,
-    limits: { steps: 50, tokens: 2_000_000, time: "1 hour", prompt: 100_000, ...limits }
+    limits: { steps, tokens, time, prompt }
   }
 }
 

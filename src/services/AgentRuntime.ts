@@ -24,21 +24,6 @@ import type { Outbox } from "./Outbox.ts"
 import type { ToolGuard } from "./ToolGuard.ts"
 import * as Turn from "./Turn.ts"
 
-/** Does turns. */
-export class AgentRuntime extends Context.Service<
-  AgentRuntime,
-  {
-    /**
-     * Does a conversation's work until there is none: the open turn, then the inputs not yet seen. `observe` follows it
-     * live. Interrupted, it leaves the turn open.
-     */
-    readonly run: (
-      conversation: ConversationId,
-      observe: (event: Turn.TurnEvent) => Effect.Effect<void>
-    ) => Effect.Effect<void, JournalError>
-  }
->()("effect-claw/services/AgentRuntime") {}
-
 /** How often a turn may cut its claw short, with nothing coming of it, before it is set aside. */
 const deathsBorne = 3
 
@@ -147,6 +132,31 @@ const runTurn = Effect.fn("AgentRuntime.run")(function* (work: Work.Work) {
   return state.hasMore
 })
 
+/** Does turns. */
+export class AgentRuntime extends Context.Service<AgentRuntime>()("effect-claw/services/AgentRuntime", {
+  make: (agents: ReadonlyMap<AgentName, Ready>) =>
+    Effect.map(Work.shared, (shared) => ({
+      /**
+       * Does a conversation's work until there is none: the open turn, then the inputs not yet seen. `observe` follows it
+       * live. Interrupted, it leaves the turn open.
+       */
+      run: Effect.fnUntraced(function* (
+        conversation: ConversationId,
+        observe: (event: Turn.TurnEvent) => Effect.Effect<void>
+      ): Effect.fn.Return<void, JournalError> {
+        const state = yield* shared.journal.state(conversation)
+        if (Option.isNone(state)) return
+        const { agent } = state.value
+        const ready = agents.get(agent)
+        if (ready === undefined) {
+          return yield* Effect.logWarning(`${conversation} waits for the agent ${agent}, which this claw does not have`)
+        }
+        const turn = Effect.flatMap(Work.make(shared, conversation, ready, observe), runTurn)
+        yield* Effect.repeat(turn, { while: (hasMore) => hasMore })
+      })
+    }))
+}) {}
+
 /**
  * The runtime over a set of agents.
  *
@@ -155,23 +165,4 @@ const runTurn = Effect.fn("AgentRuntime.run")(function* (work: Work.Work) {
 export const layer = (
   agents: ReadonlyMap<AgentName, Ready>
 ): Layer.Layer<AgentRuntime, never, Journal | Ledger | Files | Outbox | Channels | ToolGuard> =>
-  Layer.effect(
-    AgentRuntime,
-    Effect.map(Work.shared, (shared) =>
-      AgentRuntime.of({
-        run: Effect.fnUntraced(function* (conversation, observe) {
-          const state = yield* shared.journal.state(conversation)
-          if (Option.isNone(state)) return
-          const { agent } = state.value
-          const ready = agents.get(agent)
-          if (ready === undefined) {
-            return yield* Effect.logWarning(
-              `${conversation} waits for the agent ${agent}, which this claw does not have`
-            )
-          }
-          const turn = Effect.flatMap(Work.make(shared, conversation, ready, observe), runTurn)
-          yield* Effect.repeat(turn, { while: (hasMore) => hasMore })
-        })
-      })
-    )
-  )
+  Layer.effect(AgentRuntime, AgentRuntime.make(agents))

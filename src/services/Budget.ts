@@ -42,6 +42,10 @@ export const amount = (input: AmountInput): Amount => {
     : { unit: "tokens", value: Number(match[1]) }
 }
 
+/** The amounts of a budget. Throws on one that cannot be read. */
+export const amounts = ({ perDay, perTurn }: Budget): ReadonlyArray<Amount> =>
+  [perDay, perTurn].flatMap((written) => (written === undefined ? [] : [amount(written)]))
+
 /** For people: `$0.0123`, `50,000 tokens`. */
 export const format = ({ unit, value }: Amount): string =>
   unit === "tokens" ? `${value.toLocaleString("en-US")} tokens` : `$${(value / 1_000_000).toFixed(4)}`

@@ -92,34 +92,12 @@ export interface Channel {
   readonly follow?: (chat: ChatId, event: TurnEvent) => Effect.Effect<void>
 }
 
-/** The hub that a claw's channels register in. */
-export class Channels extends Context.Service<
-  Channels,
-  {
-    /** Adds a channel for as long as the scope is open. Fails when the name is taken. */
-    readonly register: (channel: Channel) => Effect.Effect<void, ChannelError, Scope.Scope>
-    /** The channels there are now. */
-    readonly names: Effect.Effect<ReadonlyArray<ChannelName>>
-    readonly get: (name: ChannelName) => Effect.Effect<Channel, ChannelError>
-    /** Channels that failed for good, as they do. One consumer: the claw. */
-    readonly failures: Stream.Stream<ChannelError>
-    /**
-     * What all channels receive, in order of arrival, with backpressure. One consumer: the claw. Ends when every channel's
-     * `inbound` has ended, with the failure of one that failed.
-     */
-    readonly inbound: Stream.Stream<InboundDelivery, ChannelError>
-  }
->()("effect-claw/services/Channel/Channels") {}
-
 /**
- * The hub, in this process.
- *
- * Provides `Channels`, requires nothing. On release every channel's `inbound` is interrupted. A channel that fails is
- * logged and leaves the others running.
+ * The hub that a claw's channels register in, in this process. On release every channel's `inbound` is interrupted. A channel that
+ * fails is logged and leaves the others running.
  */
-export const layer: Layer.Layer<Channels> = Layer.effect(
-  Channels,
-  Effect.gen(function* () {
+export class Channels extends Context.Service<Channels>()("effect-claw/services/Channel/Channels", {
+  make: Effect.gen(function* () {
     const channels = new Map<ChannelName, Channel>()
     const queue = yield* Queue.bounded<InboundDelivery, ChannelError | Cause.Done>(64)
     const failures = yield* Queue.unbounded<ChannelError>()
@@ -134,21 +112,24 @@ export const layer: Layer.Layer<Channels> = Layer.effect(
       return failure === undefined ? Queue.end(queue) : Queue.fail(queue, failure)
     })
 
-    return Channels.of({
-      register: Effect.fn("Channels.register")(function* (channel) {
-        if (channels.has(channel.name)) {
-          return yield* new ChannelError({
-            channel: channel.name,
-            reason: new Misconfigured({
-              detail: "two channels have this name; give one of them another, such as telegram.work"
-            })
-          })
+    const misconfigured = (channel: ChannelName, detail: string) =>
+      new ChannelError({ channel, reason: new Misconfigured({ detail }) })
+
+    return {
+      /** Adds a channel for as long as the scope is open. Fails when the name is taken. */
+      register: Effect.fn("Channels.register")(function* (
+        channel: Channel
+      ): Effect.fn.Return<void, ChannelError, Scope.Scope> {
+        const { inbound, name } = channel
+        if (channels.has(name)) {
+          const detail = "two channels have this name; give one of them another, such as telegram.work"
+          return yield* misconfigured(name, detail)
         }
-        channels.set(channel.name, channel)
+        channels.set(name, channel)
         registered++
         open++
-        yield* Effect.addFinalizer(() => Effect.sync(() => channels.delete(channel.name)))
-        yield* Stream.runForEach(channel.inbound, (delivery) => Queue.offer(queue, delivery)).pipe(
+        yield* Effect.addFinalizer(() => Effect.sync(() => channels.delete(name)))
+        yield* Stream.runForEach(inbound, (delivery) => Queue.offer(queue, delivery)).pipe(
           Effect.catch((error) => {
             failure = error
             Queue.offerUnsafe(failures, error)
@@ -156,36 +137,36 @@ export const layer: Layer.Layer<Channels> = Layer.effect(
           }),
           Effect.catchCauseIf(
             (cause) => !Cause.hasInterruptsOnly(cause),
-            (cause) => Effect.logError(`channel ${channel.name} is defect`, cause)
+            (cause) => Effect.logError(`channel ${name} is defect`, cause)
           ),
-          Effect.andThen(
-            Effect.suspend(() => {
-              open--
-              return endIfLast
-            })
-          ),
+          Effect.andThen(Effect.sync(() => open--)),
+          Effect.andThen(endIfLast),
           Effect.forkScoped
         )
       }),
+      /** The channels there are now. */
       names: Effect.sync(() => [...channels.keys()]),
-      get: (name) => {
+      get: (name: ChannelName): Effect.Effect<Channel, ChannelError> => {
         const channel = channels.get(name)
         return channel === undefined
-          ? Effect.fail(
-              new ChannelError({
-                channel: name,
-                reason: new Misconfigured({ detail: "this claw has no such channel" })
-              })
-            )
+          ? Effect.fail(misconfigured(name, "this claw has no such channel"))
           : Effect.succeed(channel)
       },
+      /** Channels that failed for good, as they do. One consumer: the claw. */
       failures: Stream.fromQueue(failures),
+      /**
+       * What all channels receive, in order of arrival, with backpressure. One consumer: the claw. Ends when every channel's
+       * `inbound` has ended, with the failure of one that failed.
+       */
       inbound: Stream.unwrap(
         Effect.suspend(() => {
           consumed = true
           return Effect.as(endIfLast, Stream.fromQueue(queue))
         })
       )
-    })
+    }
   })
-)
+}) {}
+
+/** The hub. Provides `Channels`, requires nothing. */
+export const layer: Layer.Layer<Channels> = Layer.effect(Channels, Channels.make)

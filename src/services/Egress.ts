@@ -75,10 +75,10 @@ export const allow = (host: string, options: RuleOptions = {}): Rule => {
   }
   if (options.paths?.some((path) => !path.startsWith("/")) === true) return refuse("a path begins with /")
   return {
-    ports: secret === undefined ? [80, 443] : [443],
-    addresses: [],
     ...options,
     host: isBelow ? `*.${name}` : name,
+    ports: options.ports ?? (secret === undefined ? [80, 443] : [443]),
+    addresses: options.addresses ?? [],
     methods: options.methods?.map((method) => method.toUpperCase()),
     adds: header === null ? undefined : { name: (header[1] ?? "").toLowerCase(), value: header[2] ?? "" }
   }
@@ -121,8 +121,6 @@ export const admits = (rules: ReadonlyArray<Rule>, { host, method, path, port }:
 export const isRead = ({ methods, paths, secret }: Rule): boolean =>
   methods !== undefined || paths !== undefined || secret !== undefined
 
-/** The claw has no proxy. `detail` says what to do. */
-export class ProxyMissing extends Schema.TaggedError<ProxyMissing>()("ProxyMissing", { detail: Schema.String }) {}
 /** A rule names a secret that the vault does not have. */
 export class SecretUnknown extends Schema.TaggedError<SecretUnknown>()("SecretUnknown", { detail: Schema.String }) {}
 /** The proxy cannot listen, or its authority cannot be read or made. */
@@ -130,7 +128,7 @@ export class ProxyFailed extends Schema.TaggedError<ProxyFailed>()("ProxyFailed"
 
 /** There is no way out, for `reason`. */
 export class EgressError extends Schema.TaggedError<EgressError>()("EgressError", {
-  reason: Schema.Union([ProxyMissing, SecretUnknown, ProxyFailed])
+  reason: Schema.Union([SecretUnknown, ProxyFailed])
 }) {
   override get message(): string {
     return `no way out: ${this.reason.detail}`

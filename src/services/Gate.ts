@@ -60,12 +60,6 @@ export type Verdict =
   | { readonly _tag: "Stranger"; readonly reason: string }
   | { readonly _tag: "Ignore"; readonly reason: string }
 
-/** Judges every message before it is received. */
-export class Gate extends Context.Service<
-  Gate,
-  { readonly judge: (message: InboundMessage, channel: Channel) => Effect.Effect<Verdict, ChannelStateError> }
->()("effect-claw/services/Gate") {}
-
 /** Whether a text begins with `@trigger` as a whole word, whatever the case. */
 export const isTriggered = (text: string, trigger: string): boolean =>
   new globalThis.RegExp(`^\\s*@${RegExp.escape(trigger)}(?![\\p{L}\\p{N}_])`, "iu").test(text)
@@ -110,21 +104,19 @@ export interface Options {
   readonly rates?: Rates
 }
 
-/**
- * A gate over lists, and over what `Admissions` adds to them.
- *
- * Provides `Gate`, requires `Admissions`. Rates begin anew with it.
- */
-export const layer = (options: Options): Layer.Layer<Gate, never, Admissions> =>
-  Layer.effect(
-    Gate,
+/** Judges every message before it is received: by lists, and by what `Admissions` adds to them. Rates begin anew with it. */
+export class Gate extends Context.Service<Gate>()("effect-claw/services/Gate", {
+  make: (options: Options) =>
     Effect.map(Admissions, (admissions) => {
       const admitted = new Set(options.admitted?.map(({ channel, sender }) => `${channel} ${sender}`))
       const bySender = makeRate(options.rates?.sender ?? 20)
       const byConversation = makeRate(options.rates?.conversation ?? 60)
 
       return {
-        judge: Effect.fn("Gate.judge")(function* (message, channel): Effect.fn.Return<Verdict, ChannelStateError> {
+        judge: Effect.fn("Gate.judge")(function* (
+          message: InboundMessage,
+          channel: Channel
+        ): Effect.fn.Return<Verdict, ChannelStateError> {
           if (message.fromSelf === true) return { _tag: "Ignore", reason: "the agent's own message" }
           const { chat, direct, sender } = message
           const conversation = conversationId(message.channel, chat)
@@ -169,4 +161,7 @@ export const layer = (options: Options): Layer.Layer<Gate, never, Admissions> =>
         })
       }
     })
-  )
+}) {}
+
+/** The gate. Provides `Gate`, requires `Admissions`. */
+export const layer = (options: Options): Layer.Layer<Gate, never, Admissions> => Layer.effect(Gate, Gate.make(options))

@@ -83,22 +83,8 @@ const openFrom = (text: string, forms: ReadonlyArray<string>, secrets: globalThi
   return around?.index ?? end
 }
 
-/** What looks for secrets. */
-export interface Leaks {
-  /** Whether a request's text holds a secret of the vault or somebody's key. */
-  readonly isIn: (text: string) => boolean
-  /** The text with every secret of the vault replaced by `mark`, and nothing else. */
-  readonly hide: (text: string) => string
-  /** The text with every secret, key and token in it replaced by `mark`. */
-  readonly mask: (text: string) => string
-  /** Where the end of a text begins that more text may make a secret of. */
-  readonly openFrom: (text: string) => number
-  /** Characters of text in which the longest secret fits, encoded: what has to be seen at once. */
-  readonly span: number
-}
-
 /** Looks for the secrets of a vault, and for keys and tokens by their form. */
-export const make = (vault: ReadonlyMap<string, Redacted.Redacted>): Leaks => {
+export const make = (vault: ReadonlyMap<string, Redacted.Redacted>) => {
   const forms = [...new Set([...vault.values()].flatMap((secret) => formsOf(Redacted.value(secret))))]
   forms.sort((a, b) => b.length - a.length)
   const written = forms.map((form) => RegExp.escape(form))
@@ -106,13 +92,21 @@ export const make = (vault: ReadonlyMap<string, Redacted.Redacted>): Leaks => {
   const leaking = new globalThis.RegExp([...written, ...keys].join("|"))
   const shown = new globalThis.RegExp([...written, ...tokens, ...keys].join("|"), "g")
   return {
-    isIn: (text) => leaking.test(text) || (text.includes("%") && leaking.test(decoded(text))),
-    hide: (text) => (written.length === 0 ? text : text.replace(stored, mark)),
-    mask: (text) => text.replace(shown, mark),
-    openFrom: (text) => openFrom(text, forms, shown),
+    /** Whether a request's text holds a secret of the vault or somebody's key. */
+    isIn: (text: string) => leaking.test(text) || (text.includes("%") && leaking.test(decoded(text))),
+    /** The text with every secret of the vault replaced by `mark`, and nothing else. */
+    hide: (text: string) => (written.length === 0 ? text : text.replace(stored, mark)),
+    /** The text with every secret, key and token in it replaced by `mark`. */
+    mask: (text: string) => text.replace(shown, mark),
+    /** Where the end of a text begins that more text may make a secret of. */
+    openFrom: (text: string) => openFrom(text, forms, shown),
+    /** Characters of text in which the longest secret fits, encoded: what has to be seen at once. */
     span: Math.max(2048, 3 * (forms[0]?.length ?? 0))
   }
 }
+
+/** What looks for secrets. */
+export type Leaks = ReturnType<typeof make>
 
 /** The most that is held back of a text that comes in pieces, in characters. */
 const heldAtMost = 8192

@@ -6,6 +6,7 @@
  */
 import type * as Response from "effect/ai/Response"
 import * as Context from "effect/Context"
+import * as Struct from "effect/Struct"
 
 /** US dollars per million tokens. */
 export interface Price {
@@ -31,16 +32,16 @@ export const ModelInfo = Context.Reference<ModelInfo>("effect-claw/services/Mode
   defaultValue: () => ({ name: "unknown", contextTokens: 200_000, outputTokens: 8192, price: undefined })
 })
 
+/** The tokens that were used, each counted once. */
+export const tokensOf = ({ inputTokens, outputTokens }: Response.Usage) => {
+  const { cacheRead = 0, cacheWrite = 0, total = 0, uncached } = inputTokens
+  const input = uncached ?? Math.max(0, total - cacheRead - cacheWrite)
+  return { input, cacheRead, cacheWrite, output: outputTokens.total ?? 0 }
+}
+
 /** What tokens cost, in micro-dollars (a token at one dollar per million is one). Unpriced: 0. */
 export const cost = (price: Price | undefined, usage: Response.Usage): number => {
   if (price === undefined) return 0
-  const { inputTokens, outputTokens } = usage
-  const cached = (inputTokens.cacheRead ?? 0) + (inputTokens.cacheWrite ?? 0)
-  const uncached = inputTokens.uncached ?? Math.max(0, (inputTokens.total ?? 0) - cached)
-  return Math.ceil(
-    uncached * price.input +
-      (inputTokens.cacheRead ?? 0) * price.cacheRead +
-      (inputTokens.cacheWrite ?? 0) * price.cacheWrite +
-      (outputTokens.total ?? 0) * price.output
-  )
+  const tokens = tokensOf(usage)
+  return Math.ceil(Struct.keys(tokens).reduce((sum, kind) => sum + tokens[kind] * price[kind], 0))
 }

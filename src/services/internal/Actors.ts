@@ -7,25 +7,8 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as FiberMap from "effect/FiberMap"
 import * as Option from "effect/Option"
-import type * as Scope from "effect/Scope"
 
-export interface Actors<K> {
-  readonly tell: (key: K) => Effect.Effect<void>
-  /**
-   * Interrupts the key's fiber, waits for its end, and does something before the key can be at work again. It is told whether
-   * the key was at work.
-   */
-  readonly stop: <A, E, R>(key: K, then: (wasWorking: boolean) => Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-  /** Interrupts every key's fiber and waits for their ends. */
-  readonly stopAll: Effect.Effect<void>
-  readonly isWorking: (key: K) => boolean
-  /** Waits until a key, or every key, has no work. */
-  readonly settled: (key?: K) => Effect.Effect<void>
-}
-
-export const make = <K, R>(
-  work: (key: K) => Effect.Effect<void, never, R>
-): Effect.Effect<Actors<K>, never, Scope.Scope | R> =>
+export const make = <K, R>(work: (key: K) => Effect.Effect<void, never, R>) =>
   Effect.gen(function* () {
     const fibers = yield* FiberMap.make<K, void, never>()
     const fork = yield* FiberMap.runtime(fibers)<R>()
@@ -44,6 +27,7 @@ export const make = <K, R>(
       })
     }
 
+    /** Waits until a key, or every key, has no work. */
     const settled = (key?: K): Effect.Effect<void> =>
       Effect.suspend(() => {
         const hold = key === undefined ? held.values().next().value : held.get(key)
@@ -62,12 +46,16 @@ export const make = <K, R>(
       })
 
     return {
-      tell: (key) =>
+      tell: (key: K) =>
         Effect.sync(() => {
           if (FiberMap.hasUnsafe(fibers, key) || held.has(key)) again.add(key)
           else start(key)
         }),
-      stop: (key, then) =>
+      /**
+       * Interrupts the key's fiber, waits for its end, and does something before the key can be at work again. It is told whether
+       * the key was at work.
+       */
+      stop: <A, E, S>(key: K, then: (wasWorking: boolean) => Effect.Effect<A, E, S>) =>
         Effect.acquireUseRelease(
           Effect.sync(() => {
             const hold = held.get(key) ?? { stops: 0, over: Deferred.makeUnsafe<void>() }
@@ -90,11 +78,12 @@ export const make = <K, R>(
               Deferred.doneUnsafe(hold.over, Effect.void)
             })
         ),
+      /** Interrupts every key's fiber and waits for their ends. */
       stopAll: Effect.andThen(
         Effect.sync(() => again.clear()),
         FiberMap.clear(fibers)
       ),
-      isWorking: (key) => FiberMap.hasUnsafe(fibers, key),
+      isWorking: (key: K) => FiberMap.hasUnsafe(fibers, key),
       settled
     }
   })
