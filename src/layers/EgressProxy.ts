@@ -24,6 +24,7 @@ import * as Leaks from "../services/Leaks.ts"
 import { placeholder, Vault } from "../services/Vault.ts"
 import * as Addresses from "./internal/addresses.ts"
 import * as Credentials from "./internal/credentials.ts"
+import * as InTurn from "./internal/inTurn.ts"
 import * as ProxyServer from "./internal/proxyServer.ts"
 
 /** Bounds of what a session may ask for. */
@@ -74,13 +75,15 @@ const connected = async (addresses: ReadonlyArray<string>, port: number, signal:
   }
 }
 
-/** Removes the folders of sessions that no process listens to any more. */
+/** Removes the folders of sessions that no process listens to any more, and nothing else that may be there. */
 const sweep = async (directory: string) => {
   const entries = await readdir(directory, { withFileTypes: true })
   await Promise.all(
     entries.map(async (entry) => {
-      if (!entry.isDirectory()) return
+      if (!entry.isDirectory() || !/^s[A-Za-z0-9]{6}$/.test(entry.name)) return
       const folder = join(directory, entry.name)
+      const files = await readdir(folder)
+      if (files.some((file) => file !== "proxy.sock" && file !== "authorities.pem")) return
       const socket = connect(join(folder, "proxy.sock"))
       const isAlive = await once(socket, "connect").then(
         () => true,
@@ -108,8 +111,17 @@ export const layer = (options: Options): Layer.Layer<Egress, EgressError> =>
       const time = Duration.fromInputUnsafe(options.limits?.time ?? "10 minutes")
       const directory = resolve(options.directory, "egress")
       const trusted = [...tls.getCACertificates("default"), ...(options.authorities ?? [])]
-      const addressesOf =
-        options.lookup ?? ((host) => lookup(host, { all: true }).then((all) => all.map(({ address }) => address)))
+      // Read once: there are hundreds.
+      const secureContext = tls.createSecureContext({ ca: trusted })
+      const systems = (host: string) => lookup(host, { all: true }).then((all) => all.map(({ address }) => address))
+      // The system's resolver has few threads, of which the claw itself needs some.
+      const toResolve = InTurn.make()
+      const addressesOf = (host: string, signal: AbortSignal) =>
+        Promise.race([
+          toResolve(() => (signal.aborted ? Promise.resolve([]) : (options.lookup ?? systems)(host))),
+          once(signal, "abort").then(() => Promise.reject(signal.reason))
+        ])
+      const inTurn = InTurn.make()
       const leaksBut = (secret: string | undefined) =>
         Leaks.make(new Map([...vault].filter(([name]) => name !== secret)))
       const now = yield* Clock.currentTimeMillis
@@ -124,7 +136,7 @@ export const layer = (options: Options): Layer.Layer<Egress, EgressError> =>
         (rules: ReadonlyArray<Rule>): ProxyServer.Session["dial"] =>
         async (host, port, secure, given) => {
           const signal = AbortSignal.any([AbortSignal.timeout(10_000), ...(given === undefined ? [] : [given])])
-          const addresses = isIP(host) === 0 ? await addressesOf(host) : [host]
+          const addresses = isIP(host) === 0 ? await addressesOf(host, signal) : [host]
           const except = rules.flatMap((rule) => (admits([rule], { host, port }) === undefined ? [] : rule.addresses))
           const bad = Addresses.forbidden(addresses, except)
           if (bad !== undefined)
@@ -137,7 +149,7 @@ export const layer = (options: Options): Layer.Layer<Egress, EgressError> =>
             socket,
             host,
             servername,
-            ca: trusted,
+            secureContext,
             ALPNProtocols: ["http/1.1"],
             rejectUnauthorized: true
           })
@@ -152,6 +164,10 @@ export const layer = (options: Options): Layer.Layer<Egress, EgressError> =>
 
       const secretOf = ({ secret }: Rule) => (secret === undefined ? undefined : vault.get(secret))
       const check = Effect.fnUntraced(function* (rules: ReadonlyArray<Rule>) {
+        for (const { addresses, host } of rules) {
+          const wrong = addresses.find((address) => !Addresses.isNetwork(address))
+          if (wrong !== undefined) return yield* failed(`the rule for ${host} has the address ${wrong}, which is none`)
+        }
         const rule = rules.find((rule) => rule.secret !== undefined && secretOf(rule) === undefined)
         if (rule === undefined) return
         const detail = `the rule for ${rule.host} names the secret ${rule.secret}, which the vault does not have; give it to the vault, or take it from the rule`
@@ -199,6 +215,7 @@ export const layer = (options: Options): Layer.Layer<Egress, EgressError> =>
             rules,
             limits: { sent, received },
             dial: dialler(rules),
+            inTurn,
             contextFor: (host) =>
               signer === undefined ? Promise.reject(new Error("no authority")) : signer.contextFor(host),
             credentialOf: (rule) => credentials.get(rule),
@@ -212,7 +229,7 @@ export const layer = (options: Options): Layer.Layer<Egress, EgressError> =>
                   conversation,
                   method,
                   target: mask(target.slice(0, 2000)),
-                  refusal,
+                  refusal: refusal === undefined ? undefined : mask(refusal),
                   ...counted
                 })
               fork(

@@ -23,9 +23,11 @@ export interface RuleOptions {
   readonly addresses?: ReadonlyArray<string>
   /**
    * A secret of the vault. Commands have its placeholder in the environment variable of its name; the proxy puts the
-   * secret in its place, in addresses and headers, for this host and no other.
+   * secret in its place, in addresses and headers, for this host and no other, over HTTPS.
    */
   readonly secret?: string
+  /** The secret may go over plain HTTP, where all on the way read it and nobody proves to be the host. Default `false`. */
+  readonly insecure?: boolean
   /** A header to add where there is none, for programs that know of no credential: `authorization: Bearer {secret}`. */
   readonly adds?: string
 }
@@ -73,7 +75,9 @@ export const allow = (host: string, options: RuleOptions = {}): Rule => {
       "`adds` is a header with {secret} in it, such as authorization: Bearer {secret}, and needs a `secret`"
     )
   }
-  if (options.paths?.some((path) => !path.startsWith("/")) === true) return refuse("a path begins with /")
+  if (options.paths?.some((path) => wholePath(path) === undefined) === true) {
+    return refuse("a path begins with / and has no ., .., ;, ?, # or \\ in its segments, nor written in percent signs")
+  }
   return {
     ...options,
     host: isBelow ? `*.${name}` : name,
@@ -92,12 +96,22 @@ export interface Target {
   readonly path?: string
 }
 
-/** Whether a path is at or below another, both taken apart as servers do: `/a/../b` is `/b`, and so is `/a/%2e%2e/b`. */
+/**
+ * A path as every server reads it; `undefined` for one that servers read in different ways: that goes up, in percent signs or
+ * before a `;` too, has what ends a path or a segment for some, or percent signs in percent signs.
+ */
+const wholePath = (path: string): string | undefined => {
+  const plain = path.replace(/%([0-9a-f]{2})/gi, (_, code: string) => String.fromCharCode(Number.parseInt(code, 16)))
+  const isVisible = plain.split("").every((one) => one >= " " && one !== "\x7f")
+  const isPlain = isVisible && plain.startsWith("/") && !/[?#\\]|%[0-9a-f]{2}/i.test(plain)
+  const segments = plain.split(/\/+/)
+  return isPlain && segments.every((segment) => !/^\.{1,2}(;|$)/.test(segment)) ? segments.join("/") : undefined
+}
+
+/** Whether a path is at or below another. */
 const isBelowPath = (path: string, above: string): boolean => {
-  // With a host before it, so that none is read out of `//host/a`.
-  const whole = (text: string) =>
-    URL.parse(`http://host${text.replace(/%2f|%5c/gi, "/")}`)?.pathname.replace(/\/+/g, "/")
-  const [way, root] = [whole(path), whole(above)?.replace(/\/$/, "")]
+  const written = (text: string) => wholePath(URL.parse(`http://host${text}`)?.pathname ?? "")
+  const [way, root] = [wholePath(path), written(above)?.replace(/\/$/, "")]
   return way !== undefined && root !== undefined && (way === root || way.startsWith(`${root}/`))
 }
 

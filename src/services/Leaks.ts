@@ -44,18 +44,30 @@ const inBase64 = (bytes: Uint8Array): ReadonlyArray<string> =>
     return encoded.slice(offset === 0 ? 0 : offset + 1, Math.floor((length * 8) / 6))
   })
 
+const asHtml = (text: string): string =>
+  text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;")
+
 /** The forms of a secret. Bytes are also looked for as characters of one byte each, which is how a body is read. */
 export const formsOf = (secret: string): ReadonlyArray<string> => {
   const bytes = new TextEncoder().encode(secret)
-  const base64 = inBase64(bytes)
+  const once = inBase64(bytes)
+  const base64 = [...once, ...once.flatMap((text) => inBase64(new TextEncoder().encode(text)))]
   const hex = Hex.encode(bytes)
+  const percent = encodeURIComponent(secret)
+  const strict = percent.replace(/[!'()*]/g, (one) => `%${one.charCodeAt(0).toString(16).toUpperCase()}`)
+  const percents = [percent, strict, percent.replaceAll("%20", "+"), strict.replaceAll("%20", "+")]
+  const json = JSON.stringify(secret).slice(1, -1)
+  const inHtml = json.replace(/[&<>]/g, (one) => `\\u00${one.charCodeAt(0).toString(16)}`)
   return [
     secret,
     String.fromCharCode(...bytes),
     // UTF-16.
     secret.split("").join("\0"),
-    encodeURIComponent(secret),
-    JSON.stringify(secret).slice(1, -1),
+    ...percents,
+    ...percents.map((text) => text.replace(/%../g, (code) => code.toLowerCase())),
+    // As the encoders of JavaScript, Go and PHP write it.
+    ...[json, inHtml].flatMap((text) => [text, text.replaceAll("/", "\\/")]),
+    ...["'", "&#39;", "&#x27;", "&apos;"].map((apostrophe) => asHtml(secret).replaceAll("'", apostrophe)),
     ...base64,
     ...base64.map((text) => text.replaceAll("+", "-").replaceAll("/", "_")),
     hex,
@@ -63,9 +75,14 @@ export const formsOf = (secret: string): ReadonlyArray<string> => {
   ]
 }
 
-/** Takes percent signs apart, and those that come out of it: to three deep. */
-const decoded = (text: string, depth = 3): string => {
-  const next = text.replace(/%([0-9a-f]{2})/gi, (_, code: string) => String.fromCharCode(Number.parseInt(code, 16)))
+/** A character by its number, written in percent signs, as JSON's `\u0041` or `\x41`, or as HTML's `&#65;` or `&#x41;`. */
+const numbered = /%([0-9a-f]{2})|\\(?:u00|x)([0-9a-f]{2})|&#(?:x0*([0-9a-f]{2})|0*(\d{2,3}));/gi
+
+/** Takes characters that are written as numbers apart, and those that come out of it: to four deep. */
+const decoded = (text: string, depth = 4): string => {
+  const next = text.replace(numbered, (_, ...[percent, json, hex, decimal]: ReadonlyArray<string | undefined>) =>
+    String.fromCharCode(decimal === undefined ? Number.parseInt(percent ?? json ?? hex ?? "", 16) : Number(decimal))
+  )
   return next === text || depth === 1 ? next : decoded(next, depth - 1)
 }
 
@@ -89,11 +106,17 @@ export const make = (vault: ReadonlyMap<string, Redacted.Redacted>) => {
   forms.sort((a, b) => b.length - a.length)
   const written = forms.map((form) => RegExp.escape(form))
   const stored = new globalThis.RegExp(written.join("|"), "g")
+  const kept = new globalThis.RegExp(written.join("|"))
+  const digits = new globalThis.RegExp(forms.filter((form) => /^[0-9a-f]+$/.test(form)).join("|"), "i")
   const leaking = new globalThis.RegExp([...written, ...keys].join("|"))
   const shown = new globalThis.RegExp([...written, ...tokens, ...keys].join("|"), "g")
   return {
     /** Whether a request's text holds a secret of the vault or somebody's key. */
-    isIn: (text: string) => leaking.test(text) || (text.includes("%") && leaking.test(decoded(text))),
+    isIn: (text: string) =>
+      leaking.test(text) ||
+      (/[%\\&]/.test(text) && leaking.test(decoded(text))) ||
+      // Base64 and hexadecimal in lines or pairs, in letters of either case.
+      (written.length > 0 && (kept.test(text.replace(/\s+/g, "")) || digits.test(text.replace(/[\s:-]+|0x/g, "")))),
     /** The text with every secret of the vault replaced by `mark`, and nothing else. */
     hide: (text: string) => (written.length === 0 ? text : text.replace(stored, mark)),
     /** The text with every secret, key and token in it replaced by `mark`. */

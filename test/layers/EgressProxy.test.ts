@@ -10,10 +10,12 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { once } from "node:events"
-import { existsSync, mkdtempSync, readdirSync, readFileSync, statSync } from "node:fs"
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs"
 import { connect } from "node:net"
-import { tmpdir } from "node:os"
+import { networkInterfaces, tmpdir } from "node:os"
 import { join } from "node:path"
+import { monitorEventLoopDelay } from "node:perf_hooks"
+import { setTimeout as sleep } from "node:timers/promises"
 import { connect as connectTls } from "node:tls"
 import { gzipSync } from "node:zlib"
 import { cases } from "../contracts/cases.ts"
@@ -120,7 +122,11 @@ describe("EgressProxy", () => {
         const first = yield* echo
         const dialled: Array<string> = []
         const rules = input.rules.map((host, index) =>
-          Egress.allow(host, { ports: [first.port], ...local, ...(index === 0 ? { secret: "TOKEN" } : {}) })
+          Egress.allow(host, {
+            ports: [first.port],
+            ...local,
+            ...(index === 0 ? { secret: "TOKEN", insecure: true } : {})
+          })
         )
         // A public address has no server here; that it is tried, and not refused, is what is seen.
         const { ask, environment } = yield* proxy(rules, {
@@ -214,7 +220,13 @@ describe("EgressProxy", () => {
     Effect.gen(function* () {
       const server = yield* echo
       const { ask } = yield* proxy([
-        Egress.allow("a.test", { ports: [server.port], secret: "TOKEN", adds: "X-Api-Key: {secret}", ...local })
+        Egress.allow("a.test", {
+          ports: [server.port],
+          secret: "TOKEN",
+          insecure: true,
+          adds: "X-Api-Key: {secret}",
+          ...local
+        })
       ])
       yield* ask(`http://a.test:${server.port}/`)
       yield* ask(`http://a.test:${server.port}/`, { headers: { "x-api-key": "my own" } })
@@ -234,7 +246,9 @@ describe("EgressProxy", () => {
         response.write("a".repeat(70_000) + token.slice(0, 10))
         setTimeout(() => response.end(`${token.slice(10)} ${Buffer.from(`x${token}`).toString("base64")} end`), 50)
       })
-      const { ask } = yield* proxy([Egress.allow("a.test", { ports: [server.port], secret: "TOKEN", ...local })])
+      const { ask } = yield* proxy([
+        Egress.allow("a.test", { ports: [server.port], secret: "TOKEN", insecure: true, ...local })
+      ])
       const { headers, text } = yield* ask(`http://a.test:${server.port}/`)
       assert.strictEqual(headers["x-echo"], "<claw_secret_TOKEN>")
       assert.strictEqual(headers["x-claw_secret_token"], "1")
@@ -251,7 +265,9 @@ describe("EgressProxy", () => {
         response.setHeader(encoding, url === "/way" ? "gzip, chunked" : "gzip")
         response.end(gzipSync(token))
       })
-      const { ask } = yield* proxy([Egress.allow("a.test", { ports: [server.port], secret: "TOKEN", ...local })])
+      const { ask } = yield* proxy([
+        Egress.allow("a.test", { ports: [server.port], secret: "TOKEN", insecure: true, ...local })
+      ])
       for (const path of ["/", "/way"]) {
         const { status, text } = yield* ask(`http://a.test:${server.port}${path}`)
         assert.deepStrictEqual(
@@ -270,7 +286,7 @@ describe("EgressProxy", () => {
       const server = yield* echo
       const { ask, records } = yield* proxy([
         Egress.allow("a.test", { ports: [server.port], ...local }),
-        Egress.allow("own.test", { ports: [server.port], secret: "TOKEN", ...local }),
+        Egress.allow("own.test", { ports: [server.port], secret: "TOKEN", insecure: true, ...local }),
         Egress.allow("*.wild.test", { ports: [server.port], ...local })
       ])
       const base = `http://a.test:${server.port}`
@@ -319,6 +335,7 @@ describe("EgressProxy", () => {
         (yield* ask(`${base}/`, { method: "POST", body: "x", headers: { "content-encoding": "zz" } })).status,
         415
       )
+      assert.strictEqual((yield* ask(`http://no-rule.test/${token}`)).status, 403)
       assert.notInclude(JSON.stringify(records), token)
     })
   )
@@ -362,6 +379,190 @@ describe("EgressProxy", () => {
       assert.strictEqual((yield* ask(address, { headers: { host: "else.test" } })).status, 421)
       assert.strictEqual((yield* ask(address, { path: "http://else.test/" })).status, 421)
       assert.deepStrictEqual(server.seen, [])
+    })
+  )
+
+  test(
+    "a secret goes over HTTPS only, whatever the port, unless its rule says otherwise",
+    Effect.gen(function* () {
+      const server = yield* echo
+      const { ask, records } = yield* proxy([
+        Egress.allow("a.test", { ports: [server.port], secret: "TOKEN", ...local }),
+        Egress.allow("b.test", { ports: [server.port], secret: "TOKEN", insecure: true, ...local })
+      ])
+      const headers = { authorization: "Bearer claw_secret_TOKEN" }
+      const { status, text } = yield* ask(`http://a.test:${server.port}/`, { headers })
+      assert.strictEqual(status, 403)
+      assert.include(text, "the rule for a.test has a secret, which goes over HTTPS only")
+      assert.deepStrictEqual(server.seen, [])
+      assert.strictEqual((yield* ask(`http://b.test:${server.port}/`, { headers })).status, 200)
+      assert.strictEqual(server.seen[0]?.headers["authorization"], `Bearer ${token}`)
+      assert.deepStrictEqual(
+        records.map(({ refusal }) => refusal === undefined),
+        [false, true]
+      )
+    })
+  )
+
+  test(
+    "a placeholder whose name begins with another's is not taken for that one",
+    Effect.gen(function* () {
+      const server = yield* echo
+      const { ask } = yield* proxy(
+        [Egress.allow("a.test", { ports: [server.port], secret: "TOKEN", insecure: true, ...local })],
+        {},
+        { TOKEN: token, TOKEN_2: other }
+      )
+      yield* ask(`http://a.test:${server.port}/claw_secret_TOKEN_2`, { headers: { "x-a": "claw_secret_TOKEN_2" } })
+      assert.strictEqual(server.seen[0]?.url, "/claw_secret_TOKEN_2")
+      assert.strictEqual(server.seen[0]?.headers["x-a"], "claw_secret_TOKEN_2")
+    })
+  )
+
+  test(
+    "whoever asks for another protocol, or hangs up, ends nothing but its own connection",
+    Effect.gen(function* () {
+      const server = yield* echo
+      const { ask, socket } = yield* proxy([Egress.allow("a.test", { ports: [server.port], ...local })])
+      const heads = [
+        "GET http://a.test/ HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+        "GET http://a.test/ HTTP/1.1\r\nhost: a\r\n\r\n",
+        `CONNECT a.test:${server.port} HTTP/1.1\r\nhost: a\r\n\r\n`,
+        "nonsense\r\n\r\n"
+      ]
+      yield* Effect.promise(async () => {
+        for (let round = 0; round < 200; round++) {
+          const client = connect(socket)
+          client.on("error", () => {})
+          // oxlint-disable-next-line no-await-in-loop
+          await once(client, "connect")
+          client.write(heads[round % heads.length] ?? "", () => client.destroy())
+          // oxlint-disable-next-line no-await-in-loop
+          await once(client, "close")
+        }
+      })
+      assert.strictEqual((yield* ask(`http://a.test:${server.port}/`)).status, 200)
+    })
+  )
+
+  test(
+    "who leaves before there is an answer leaves no connection to the host",
+    Effect.gen(function* () {
+      let open = 0
+      const server = yield* origin((_, response) => {
+        open++
+        response.once("close", () => open--)
+        response.write("begun")
+      })
+      const { socket } = yield* proxy([Egress.allow("a.test", { ports: [server.port], ...local })])
+      for (let round = 0; round < 20; round++) {
+        const client = connect(socket)
+        client.on("error", () => {}).write(`GET http://a.test:${server.port}/ HTTP/1.1\r\nhost: a\r\n\r\n`)
+        yield* Effect.sleep(round)
+        client.destroy()
+      }
+      yield* Effect.sleep("300 millis")
+      assert.strictEqual(open, 0)
+    })
+  )
+
+  test(
+    "a small body that holds a large one stops nothing else",
+    Effect.gen(function* () {
+      const server = yield* echo
+      const { ask } = yield* proxy([Egress.allow("a.test", { ports: [server.port], ...local })])
+      const delay = monitorEventLoopDelay({ resolution: 5 })
+      delay.enable()
+      const body = gzipSync("%25".repeat(5_592_000))
+      const asked = Array.from({ length: 3 }, () =>
+        ask(`http://a.test:${server.port}/`, { method: "POST", body, headers: { "content-encoding": "gzip" } })
+      )
+      const answers = yield* Effect.all(asked, { concurrency: "unbounded" })
+      delay.disable()
+      for (const { status } of answers) assert.strictEqual(status, 200)
+      assert.isBelow(delay.max / 1e6, 500)
+    })
+  )
+
+  test(
+    "a host that answers in another protocol is not waited for",
+    Effect.gen(function* () {
+      const server = yield* origin((_, response) => {
+        response.socket?.end("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n")
+      })
+      const { ask } = yield* proxy([Egress.allow("a.test", { ports: [server.port], ...local })])
+      const { status, text } = yield* ask(`http://a.test:${server.port}/`)
+      assert.deepStrictEqual([status, text], [502, "effect-claw: a.test answers in another protocol than HTTP\n"])
+    })
+  )
+
+  test(
+    "paths that servers read in different ways are refused, and headers that name another are left out",
+    Effect.gen(function* () {
+      const server = yield* echo
+      const { ask, socket } = yield* proxy([
+        Egress.allow("a.test", { ports: [server.port], methods: ["GET"], paths: ["/ok"], ...local })
+      ])
+      const base = `http://a.test:${server.port}`
+      for (const path of [
+        "/ok/..;/admin",
+        "/ok/.;x=1/admin",
+        "/ok/%2e%2e;/admin",
+        "/ok/%252e%252e/admin",
+        "/ok/..%00/admin",
+        "/ok/a%3f/x",
+        "/ok/..%5cadmin",
+        "/ok/%23x"
+      ]) {
+        const answer = yield* raw(socket, `GET ${base}${path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n`)
+        assert.match(answer, /^HTTP\/1.1 403/, path)
+      }
+      for (const path of ["/ok", "/ok/a;v=1/b", "/ok/%C3%89", "/ok/100%25"]) {
+        assert.strictEqual((yield* ask(base + path)).status, 200, path)
+      }
+      yield* ask(`${base}/ok`, {
+        headers: { "x-http-method-override": "DELETE", "x-original-url": "/admin", "x-a": "1" }
+      })
+      assert.deepStrictEqual(
+        Object.keys(server.seen.at(-1)?.headers ?? {}).filter((name) => name.startsWith("x-")),
+        ["x-a"]
+      )
+      for (const path of ["a", "/a?b", "/a#b", "/%2e%2e", "/a/../b", "/a/.", "/a;/..;/b"]) {
+        assert.throws(() => Egress.allow("a.test", { paths: [path] }), /a path begins with/)
+      }
+    })
+  )
+
+  test(
+    "this machine's own addresses are not public, nor are those of a cloud's platform",
+    Effect.gen(function* () {
+      const own = Object.values(networkInterfaces()).flatMap((all = []) => all.map(({ address }) => address))
+      for (const address of [...own, "168.63.129.16"]) {
+        const { ask } = yield* proxy([Egress.allow("a.test")], { lookup: () => Promise.resolve([address]) })
+        assert.include((yield* ask("http://a.test/")).text, "which is not public")
+      }
+      const wrong = yield* Effect.flip(proxy([Egress.allow("a.test", { addresses: ["10.0.0.0/33"] })]))
+      assert.include(wrong.message, "the rule for a.test has the address 10.0.0.0/33, which is none")
+    })
+  )
+
+  test(
+    "names are resolved one after the other, and one that no longer matters is not",
+    Effect.gen(function* () {
+      let open = 0
+      let most = 0
+      const { ask } = yield* proxy([Egress.allow("*.a.test")], {
+        limits: { time: "300 millis" },
+        lookup: async () => {
+          most = Math.max(most, ++open)
+          await sleep(100)
+          open--
+          return []
+        }
+      })
+      const asked = Array.from({ length: 20 }, (_, index) => ask(`https://${index}.a.test/`))
+      yield* Effect.all(asked, { concurrency: "unbounded" })
+      assert.strictEqual(most, 1)
     })
   )
 
@@ -632,10 +833,15 @@ describe("EgressProxy", () => {
       assert.strictEqual(statSync(join(state, "egress")).mode & 0o777, 0o700)
       const before = readFileSync(key, "utf8")
       const dead = mkdtempSync(join(state, "egress", "s"))
+      writeFileSync(join(dead, "authorities.pem"), "")
+      const others = ["scripts", "src"].map((name) => join(state, "egress", name))
+      for (const folder of others) mkdirSync(folder)
+      writeFileSync(join(others[0] ?? "", "run.sh"), "")
       const second = yield* proxy(rules, { directory: state })
       assert.strictEqual(readFileSync(key, "utf8"), before)
       assert.strictEqual(second.ca, first.ca)
       assert.isFalse(existsSync(dead))
+      for (const folder of others) assert.isTrue(existsSync(folder))
       assert.isTrue(existsSync(first.folder))
     })
   )

@@ -65,6 +65,43 @@ describe("Leaks", () => {
     }
   )
 
+  it("a secret is found in lines, pairs and letters of either case, and as encoders of other languages write it", () => {
+    const odd = "a/b+c&d<e>'f\"g-12345"
+    const { isIn, hide } = Leaks.make(vaultOf(odd, secret))
+    const json = JSON.stringify(odd).slice(1, -1)
+    const html = odd.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;")
+    const percent = encodeURIComponent(odd)
+    const written = [
+      json,
+      json.replaceAll("/", "\\/"),
+      json.replace(/[&<>]/g, (one) => `\\u00${one.charCodeAt(0).toString(16)}`),
+      html,
+      html.replaceAll("'", "&#39;"),
+      html.replaceAll("'", "&#x27;"),
+      percent,
+      percent.replaceAll("'", "%27"),
+      percent.replace(/%../g, (code) => code.toLowerCase())
+    ]
+    for (const text of written) {
+      assert.isTrue(isIn(`x ${text} y`), text)
+      assert.strictEqual(hide(`x ${text} y`), `x ${Leaks.mark} y`)
+    }
+    const hex = Buffer.from(odd).toString("hex")
+    const long = Buffer.from(`${"x".repeat(40)}${odd}${"y".repeat(60)}`).toString("base64")
+    for (const text of [
+      odd.replace(/./g, (one) => `\\u00${one.charCodeAt(0).toString(16)}`),
+      odd.replace(/./g, (one) => `&#${one.charCodeAt(0)};`),
+      hex.replace(/[a-f]/g, (digit, at: number) => (at % 2 === 0 ? digit : digit.toUpperCase())),
+      hex.replace(/../g, "$&:"),
+      hex.replace(/..../g, "$& "),
+      long.replace(/.{32}/g, "$&\r\n"),
+      Buffer.from(Buffer.from(odd).toString("base64")).toString("base64"),
+      Buffer.from(`k ${Buffer.from(`v ${odd}`).toString("base64")}`).toString("base64")
+    ]) {
+      assert.isTrue(isIn(text), text)
+    }
+  })
+
   it("keys are known by their forms", () => {
     for (const key of [
       `ghp_${"a1B2".repeat(9)}`,

@@ -2,6 +2,7 @@
  * Bodies on their way through the egress proxy: counted, and looked through without being kept.
  */
 import { Transform } from "node:stream"
+import { setImmediate } from "node:timers/promises"
 import { promisify } from "node:util"
 import { brotliDecompress, gunzip, inflate, type ZlibOptions } from "node:zlib"
 
@@ -53,11 +54,22 @@ export const decoderOf = (encoding: string): ((body: Buffer, most: number) => Pr
   return decode === undefined ? undefined : (body, most) => decode(body, { maxOutputLength: most })
 }
 
-/** Passes on an encoded body of at most `most` bytes, once it has been looked through decoded. It is kept until then. */
-export const inspectedEncoded = (
-  decode: (body: Buffer) => Promise<Buffer>,
+/** Bytes that are looked at without a pause. */
+const atOnce = 65_536
+
+/** Shows all of a body to `inspect`, piece by piece, each with the `span` of characters before it. All else goes on between. */
+export const lookThrough = async (bytes: Buffer, span: number, inspect: (text: string) => string): Promise<void> => {
+  for (let from = 0; from < bytes.length; from += atOnce) {
+    inspect(bytes.toString("latin1", Math.max(0, from - span), from + atOnce))
+    // oxlint-disable-next-line no-await-in-loop
+    await setImmediate()
+  }
+}
+
+/** Passes on a body of at most `most` bytes, once it has been looked at. It is kept until then. */
+export const inspectedWhole = (
+  look: (body: Buffer) => Promise<void>,
   most: number,
-  inspect: (text: string) => string,
   tooMany: () => Error
 ): Transform => {
   const kept: Array<Buffer> = []
@@ -70,13 +82,10 @@ export const inspectedEncoded = (
     },
     flush(done) {
       const body = Buffer.concat(kept)
-      decode(body)
-        // What stands behind the end of an encoded body is no part of what it decodes to.
-        .then((plain) => [plain, body].forEach((bytes) => inspect(bytes.toString("latin1"))))
-        .then(
-          () => done(null, body),
-          (cause: unknown) => done(cause instanceof Error ? cause : new Error(String(cause)))
-        )
+      look(body).then(
+        () => done(null, body),
+        (cause: unknown) => done(cause instanceof Error ? cause : new Error(String(cause)))
+      )
     }
   })
 }

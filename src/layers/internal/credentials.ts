@@ -31,9 +31,11 @@ const inBasic = (value: string, fill: (text: string) => string): string => {
 export const credential = ({ adds, secret: name = "" }: Rule, secret: string): Credential => {
   const sign = placeholder(name)
   const forms = [...new Set(formsOf(secret))].sort((a, b) => b.length - a.length)
-  const fill = (text: string) => text.replaceAll(sign, () => secret)
+  // The name of another secret may begin with this one's.
+  const signs = new RegExp(`${sign}(?![A-Z0-9_])`, "g")
+  const fill = (text: string) => text.replace(signs, () => secret)
   return {
-    inPath: (path) => path.replaceAll(sign, () => encodeURIComponent(secret)),
+    inPath: (path) => path.replace(signs, () => encodeURIComponent(secret)),
     inHeaders: (headers) => {
       const filled = headers.map(([header, value]): Header => [header, inBasic(value, fill)])
       const isThere = adds === undefined || headers.some(([header]) => header.toLowerCase() === adds.name)

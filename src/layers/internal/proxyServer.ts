@@ -35,6 +35,8 @@ export interface Session {
   readonly credentialOf: (rule: Rule) => Credential | undefined
   /** What looks for secrets that a rule's host is not to have. */
   readonly leaksOf: (rule: Rule) => Leaks
+  /** Does what takes memory or time after what it was given before. */
+  readonly inTurn: (work: () => Promise<void>) => Promise<void>
   /** A connection to a host that was judged; with TLS, when it is secure. */
   readonly dial: (host: string, port: number, secure: boolean, signal?: AbortSignal) => Promise<Socket>
   /** What is needed to speak for a host. */
@@ -55,6 +57,11 @@ const hopByHop = new Set(
     "connection expect host keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer " +
     "transfer-encoding upgrade"
   ).split(" ")
+)
+
+/** Headers by which some servers take another method or path than the request's own. */
+const overriding = new Set(
+  "x-http-method x-http-method-override x-method-override x-original-url x-rewrite-url".split(" ")
 )
 
 const headersOf = ({ headers, rawHeaders }: http.IncomingMessage): ReadonlyArray<Header> => {
@@ -82,7 +89,12 @@ const encodedAtMost = 16 * 1024 * 1024
 const tooMuch = (most: number, what: string) => () => new Refused(413, `${what} has more than ${most} bytes`)
 
 /** What passes a request's body on: counted, and looked through for secrets. */
-const outgoing = (request: http.IncomingMessage, leaks: Leaks, count: Count, most: number) => {
+const outgoing = (
+  request: http.IncomingMessage,
+  leaks: Leaks,
+  { inTurn, limits: { sent: most } }: Pick<Session, "inTurn" | "limits">,
+  count: Count
+) => {
   const counter = Bodies.counted(most, (bytes) => (count.sent += bytes), tooMuch(most, "the request"))
   const inspect = (text: string) => {
     if (leaks.isIn(text)) throw new Refused(403, "the request's body has a secret in it")
@@ -93,8 +105,14 @@ const outgoing = (request: http.IncomingMessage, leaks: Leaks, count: Count, mos
   const decode = Bodies.decoderOf(encoding)
   if (decode === undefined) throw new Refused(415, `a body in the encoding ${encoding} cannot be looked through`)
   const tooLarge = tooMuch(encodedAtMost, "the encoded body")
-  const inspector = Bodies.inspectedEncoded((body) => decode(body, encodedAtMost), encodedAtMost, inspect, tooLarge)
-  return [counter, inspector] as const
+  const look = (body: Buffer) =>
+    inTurn(async () => {
+      const plain = await decode(body, encodedAtMost)
+      // What stands behind the end of an encoded body is no part of what it decodes to.
+      await Bodies.lookThrough(plain, leaks.span, inspect)
+      await Bodies.lookThrough(body, leaks.span, inspect)
+    })
+  return [counter, Bodies.inspectedWhole(look, encodedAtMost, tooLarge)] as const
 }
 
 const answer = (response: http.ServerResponse) => (refused: Refused) => {
@@ -110,6 +128,8 @@ const answer = (response: http.ServerResponse) => (refused: Refused) => {
 }
 
 const answerRaw = (socket: Duplex) => (refused: Refused) => {
+  // A socket that Node hands over has nobody who hears its errors, and whoever asked may have left.
+  socket.on("error", () => socket.destroy())
   if (!socket.writable) return
   const text = `effect-claw: ${refused.message}\n`
   const status = `${refused.status} ${http.STATUS_CODES[refused.status] ?? "Refused"}`
@@ -158,11 +178,14 @@ export const make = (session: Session): http.Server => {
     const port = Number(url.port === "" ? (url.protocol === "https:" ? 443 : 80) : url.port)
     const rule = judge({ host, port, method, path: url.pathname }, url)
     const leaks = session.leaksOf(rule)
-    const asked = without(headersOf(request), "content-length")
+    const isHeld = rule.methods !== undefined || rule.paths !== undefined
+    const asked = without(headersOf(request), "content-length", ...(isHeld ? overriding : []))
     const path = url.pathname + url.search
     if (leaks.isIn([request.url, url.host, path, ...asked.flat()].join("\n")))
       throw new Refused(403, "the request has a secret in it")
     const credential = session.credentialOf(rule)
+    if (credential !== undefined && url.protocol === "http:" && rule.insecure !== true)
+      throw new Refused(403, `the rule for ${rule.host} has a secret, which goes over HTTPS only`)
     // Where a body ends is said by the proxy, also when a header that said so was called one of the connection.
     const length = request.headers["content-length"]
     const framing: ReadonlyArray<Header> =
@@ -171,7 +194,7 @@ export const make = (session: Session): http.Server => {
         : length === undefined
           ? []
           : [["content-length", length]]
-    const body = outgoing(request, leaks, count, limits.sent)
+    const body = outgoing(request, leaks, session, count)
     const headers =
       credential === undefined
         ? asked
@@ -190,9 +213,18 @@ export const make = (session: Session): http.Server => {
       setHost: false,
       signal
     })
+    // Whoever asked may leave before there is an answer: then there is nobody to ask for.
+    response.once("close", () => {
+      if (!response.writableFinished) upstream.destroy()
+    })
     const sending = pipeline([request, ...body, upstream], { signal })
     const receiving = new Promise<void>((resolve, reject) => {
-      upstream.once("error", reject).once("response", (received) => {
+      upstream.once("error", reject)
+      upstream.once("upgrade", (_received, socket) => {
+        socket.destroy()
+        reject(new Refused(502, `${host} answers in another protocol than HTTP`))
+      })
+      upstream.once("response", (received) => {
         if (credential !== undefined && encodingOf(received) !== undefined) {
           received.destroy()
           return reject(new Refused(502, `${host} answers in an encoding that cannot be looked through`))
