@@ -212,13 +212,14 @@ export const makeInternet = async (
     "none.inward.test": [],
     "odd.inward.test": ["0x7f.1"]
   }
-  const isKnown = new Set(["allowed.test", "open.test", "strict.test", "neighbour.test"])
+  const isKnown = new Set(["allowed.test", "sealed.test", "open.test", "strict.test", "neighbour.test"])
   let rebinds = 0
   return {
     port,
     securePort,
     rules: [
-      Egress.allow("allowed.test", { ...admitted, secret: "TOKEN" }),
+      Egress.allow("allowed.test", { ...admitted, secret: "TOKEN", insecure: true }),
+      Egress.allow("sealed.test", { ...admitted, secret: "TOKEN" }),
       Egress.allow("open.test", admitted),
       Egress.allow("*.wild.test", { ...admitted, methods: ["GET", "POST"] }),
       Egress.allow("strict.test", { ...admitted, methods: ["GET"], paths: ["/ok"] }),

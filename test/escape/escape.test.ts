@@ -233,7 +233,7 @@ describeWithBubblewrap("out of bubblewrap leads nothing", () => suite("bubblewra
 
 /** What a claw with a proxy is made of, for a session whose one host, and its secret, are the test's. */
 const withWayOut = (directory: string, port: number) => {
-  const rule = Egress.allow("a.test", { ports: [port], addresses: ["127.0.0.1"], secret: "TOKEN" })
+  const rule = Egress.allow("a.test", { ports: [port], addresses: ["127.0.0.1"], secret: "TOKEN", insecure: true })
   const vault = new Map([["TOKEN", Redacted.make("a-secret-of-a-claw")]])
   return Effect.gen(function* () {
     const layer = EgressProxy.layer({ directory, lookup: () => Promise.resolve(["127.0.0.1"]) }).pipe(
@@ -278,7 +278,7 @@ const killed = (kind: "SandboxBubblewrap" | "SandboxDocker", sandbox: Layer.Laye
           import * as Layer from "effect/Layer"
           import * as Redacted from "effect/Redacted"
           import { mkdirSync } from "node:fs"
-          const rules = [Egress.allow("a.test", { ports: [${server.port}], addresses: ["127.0.0.1"], secret: "TOKEN" })]
+          const rules = [Egress.allow("a.test", { ports: [${server.port}], addresses: ["127.0.0.1"], secret: "TOKEN", insecure: true })]
           const vault = Layer.succeed(Vault, new Map([["TOKEN", Redacted.make("a-secret-of-a-claw")]]))
           const audit = Layer.succeed(Audit, () => Effect.void)
           const proxy = EgressProxy.layer({

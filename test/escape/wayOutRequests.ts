@@ -3,7 +3,7 @@
  */
 import { assert } from "@effect/vitest"
 import { group } from "./Attempt.ts"
-import { allSay, curl, sent, sentInside, connectTo, get, plain, secure, inSession, refused } from "./outward.ts"
+import { allSay, curl, says, sent, sentInside, connectTo, get, plain, secure, inSession, refused } from "./outward.ts"
 import type { World } from "./World.ts"
 
 const smuggled = ({ port }: World["internet"], host = "allowed.test") =>
@@ -29,6 +29,17 @@ export const wayOutRequests = group(
           `CONNECT evil.test:${internet.port} HTTP/1.0\r\n\r\n`
         ),
       holds: refused
+    },
+    {
+      name: "another protocol is asked for, and the connection closed at once, a hundred times",
+      container: `python3 - <<'PY'
+import socket
+for i in range(100):
+    s = socket.socket(socket.AF_UNIX); s.connect('/run/claw/proxy.sock')
+    s.send(b'GET http://allowed.test/ HTTP/1.1\\r\\nhost: a\\r\\nconnection: upgrade\\r\\nupgrade: websocket\\r\\n\\r\\n'); s.close()
+print('sent')
+PY`,
+      holds: says(/^sent$/m)
     },
     {
       name: "a CONNECT to a host that is read, and another behind it",

@@ -68,6 +68,12 @@ PY`,
         `ls ${own.way?.folder}/..; cat ${own.way?.folder}/../authority.pem /run/claw/../authority.pem /run/claw/authority.pem /proc/[0-9]*/root/run/claw/../authority.pem; grep -c 'PRIVATE KEY' /run/claw/authorities.pem; curl -sS -m 3 '${plain(internet)}/../../authority.pem' --path-as-is; ${sent(get("/authority.pem"), get("/run/claw/authority.pem"), get("file:///run/claw/authority.pem"))}`,
       holds: says(/^0$/m)
     },
+    {
+      name: "its own host, over plain HTTP, on the ports of both",
+      container: ({ world: { internet } }) =>
+        `for port in ${internet.port} ${internet.securePort}; do curl -sS -m 4 ${bearer} "http://sealed.test:$port/echo"; done`,
+      holds: says(/the rule for sealed.test has a secret, which goes over HTTPS only/)
+    },
     repeated("in its answer", "/echo?a=claw_secret_TOKEN"),
     repeated("in basic authorization", "/echo", '-u "me:$TOKEN"', says(/[Bb]asic/)),
     repeated(
