@@ -84,7 +84,18 @@ sub obey {
   elsif ($type == 3) { $command->{ended} = 1; feed($command) }
   elsif ($type == 4) { kill 'KILL', -$command->{pid}, $command->{pid} }
 }
-tell_host(5, 0, '');
+# A path may lead elsewhere by the time it is mounted. Arguments are "device inode path" as they were outside, the workspace's
+# first. A machine of the engine's own has other numbers for devices, and then inodes alone are compared.
+sub replaced {
+  my $devices;
+  for (@ARGV) {
+    my ($device, $inode, $path) = split / /, $_, 3; my ($is_device, $is_inode) = stat $path;
+    $devices //= defined $is_device && $is_device == $device;
+    return $path unless defined $is_inode && ($path eq '/workspace' || $is_inode == $inode && (!$devices || $is_device == $device));
+  }
+  return '';
+}
+tell_host(5, 0, replaced());
 while (1) {
   my ($read, $write) = ('', '');
   vec($read, fileno $_, 1) = 1 for \*STDIN, $woken;

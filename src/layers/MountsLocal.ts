@@ -1,13 +1,14 @@
 /**
  * Mounts of folders on this machine, against an allowlist.
  *
- * Every path is resolved, links too, before it is judged, and compared by whole components. Never mounted, whatever the list
+ * Every path is resolved, links too, before it is judged, and compared by whole components. What lies below a folder that may be
+ * written to is granted with its identity, since a session there can replace it at any time. Never mounted, whatever the list
  * says, is what is no folder or file, what belongs to the kernel or an engine, and what usually holds secrets, or holds such
  * a thing in a place that is known.
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { realpath, stat } from "node:fs/promises"
+import { open, readlink, realpath, stat } from "node:fs/promises"
 import { homedir } from "node:os"
 import { basename, isAbsolute, join, relative, sep } from "node:path"
 import { type Allowed, type Granted, type Mount, MountRefused, Mounts } from "../services/Mount.ts"
@@ -39,6 +40,25 @@ const isInside = (path: string, folder: string): boolean => {
   return way === "" || (way !== ".." && !way.startsWith(`..${sep}`) && !isAbsolute(way))
 }
 
+const isBelow = (path: string, folder: string): boolean => path !== folder && isInside(path, folder)
+
+/** `O_PATH` of Linux: names what is at a path without opening it. */
+const pathOnly = 0o10000000
+
+/** What is at a path, and its real path. On Linux both are of one thing, whatever is put there meanwhile. */
+const lookAt = async (path: string) => {
+  if (process.platform !== "linux") {
+    const host = await realpath(path)
+    return { host, kind: await stat(host, { bigint: true }) }
+  }
+  const handle = await open(path, pathOnly)
+  try {
+    return { host: await readlink(`/proc/self/fd/${handle.fd}`), kind: await handle.stat({ bigint: true }) }
+  } finally {
+    await handle.close()
+  }
+}
+
 const isTarget = (target: string): boolean =>
   target.split("/").every((part) => /^[A-Za-z0-9_.-]+$/.test(part) && part !== "." && part !== "..")
 
@@ -49,6 +69,10 @@ const isTarget = (target: string): boolean =>
  */
 export const layer = ({ allow, closed = [], home = homedir() }: Options): Layer.Layer<never> => {
   const expand = (path: string) => (path === "~" || path.startsWith("~/") ? join(home, path.slice(1)) : path)
+  // What is listed in a folder that is listed to be written to adds nothing to it, and may by now be a link to anywhere.
+  const listed = allow.filter(
+    ({ path }) => !allow.some((other) => other.write === true && isBelow(expand(path), expand(other.path)))
+  )
   const resolve = (path: string) => Effect.tryPromise(() => realpath(expand(path)))
 
   const judge = Effect.fnUntraced(function* (mount: Mount): Effect.fn.Return<Granted, string> {
@@ -56,10 +80,9 @@ export const layer = ({ allow, closed = [], home = homedir() }: Options): Layer.
     if (!isTarget(target)) return yield* Effect.fail(`its place inside, ${target}, is no relative path of plain names`)
     if (!isAbsolute(expand(mount.host)))
       return yield* Effect.fail("it is no absolute path, nor one that begins with ~/")
-    const host = yield* Effect.mapError(resolve(mount.host), () => "there is no such folder")
-    const kind = yield* Effect.mapError(
-      Effect.tryPromise(() => stat(host)),
-      () => "it cannot be looked at"
+    const { host, kind } = yield* Effect.mapError(
+      Effect.tryPromise(() => lookAt(expand(mount.host))),
+      () => "there is no such folder"
     )
     if (!kind.isDirectory() && !kind.isFile()) return yield* Effect.fail("it is neither a folder nor a file")
 
@@ -72,12 +95,14 @@ export const layer = ({ allow, closed = [], home = homedir() }: Options): Layer.
       return yield* Effect.fail("a folder that usually holds secrets is in it")
     }
     if (yield* isMet(closed)) return yield* Effect.fail("the claw's own state is in it")
-    const [roots] = yield* Effect.partition(allow, ({ path, write = false }) =>
+    const [roots] = yield* Effect.partition(listed, ({ path, write = false }) =>
       Effect.map(resolve(path), (root) => ({ root, write }))
     )
     const inside = roots.filter(({ root }) => isInside(host, root))
     if (inside.length === 0) return yield* Effect.fail("it is in no folder of the allowlist")
-    return { host, target: `/mnt/${target}`, write: mount.write && inside.some(({ write }) => write) }
+    const granted = { host, target: `/mnt/${target}`, write: mount.write && inside.some(({ write }) => write) }
+    const isFixed = !inside.some(({ root, write }) => write && root !== host)
+    return isFixed ? granted : { ...granted, identity: `${kind.dev} ${kind.ino}` }
   })
 
   return Layer.succeed(Mounts, {

@@ -91,7 +91,12 @@ const isolation = (): { readonly namespaces: ReadonlyArray<string>; readonly bec
   }
 }
 
-const commandLine = (program: string, spec: SandboxSpec, group: ReadonlyArray<Granted>): ReadonlyArray<string> => {
+const commandLine = (
+  program: string,
+  spec: SandboxSpec,
+  runnerArguments: ReadonlyArray<string>,
+  group: ReadonlyArray<Granted>
+): ReadonlyArray<string> => {
   const { becomeUser, namespaces } = isolation()
   const environment = { PATH: programs, ...Inside.environmentOf(spec) }
   return [
@@ -114,7 +119,8 @@ const commandLine = (program: string, spec: SandboxSpec, group: ReadonlyArray<Gr
     ...becomeUser,
     "perl",
     "-e",
-    `${untouchable}${Runner.program}`
+    `${untouchable}${Runner.program}`,
+    ...runnerArguments
   ]
 }
 
@@ -144,14 +150,14 @@ const open = Effect.fn("Sandbox.open")(function* ({ program = "bwrap" }: Options
       `bubblewrap needs Linux on x64 or arm64, and this is ${process.platform} on ${process.arch}`
     )
   }
-  yield* Effect.tryPromise({
-    try: () => Inside.giveWorkspace(spec),
+  const runnerArguments = yield* Effect.tryPromise({
+    try: () => Inside.prepare(spec),
     catch: (cause) => unavailable(`the workspace cannot be given to the sandbox's user: ${String(cause)}`)
   })
   const { mounts, prefix } = yield* ControlGroup.make(spec)
   const { gid, uid } = Inside.user()
   return yield* ChildRunner.makeSession(`bubblewrap:${randomUUID()}`, {
-    command: [...prefix, ...commandLine(program, spec, mounts)],
+    command: [...prefix, ...commandLine(program, spec, runnerArguments, mounts)],
     // The second is for a user's systemd.
     env: { PATH: programs, XDG_RUNTIME_DIR: `/run/user/${uid}` },
     descriptors: [filter, `claw:x:${uid}:${gid}::${Inside.home}:/bin/bash\n`, "127.0.0.1 localhost\n::1 localhost\n"],

@@ -98,6 +98,7 @@ const isPodman = ({ Components }: Docker.DockerVersion): boolean =>
 
 const containerOptions = (
   spec: SandboxSpec,
+  runnerArguments: ReadonlyArray<string>,
   image: string,
   boot: string,
   options: Options,
@@ -107,7 +108,7 @@ const containerOptions = (
   const size = `size=${Inside.scratchBytes}`
   return {
     Image: image,
-    Cmd: ["perl", "-e", Runner.program],
+    Cmd: ["perl", "-e", Runner.program, ...runnerArguments],
     User: `${uid}:${gid}`,
     WorkingDir: "/workspace",
     Hostname: "sandbox",
@@ -236,9 +237,9 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
         const image = spec.image ?? options.image ?? defaultImage
         const podman = isPodman(yield* engine(() => docker.version()))
         yield* requireImage(image)
-        yield* engine(() => Inside.giveWorkspace(spec))
+        const runnerArguments = yield* engine(() => Inside.prepare(spec))
         const container = yield* Effect.acquireRelease(
-          engine(() => docker.createContainer(containerOptions(spec, image, boot, options, podman))),
+          engine(() => docker.createContainer(containerOptions(spec, runnerArguments, image, boot, options, podman))),
           (created) => remove(created).pipe(Effect.timeoutOption("10 seconds"), Effect.ignore)
         )
         const line = yield* Effect.acquireRelease(attach(docker, container), (attached) =>

@@ -9,7 +9,7 @@ import { spawn } from "node:child_process"
 import { randomUUID } from "node:crypto"
 import { existsSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { open, sandboxContract, workspace } from "../contracts/SandboxContract.ts"
+import { open, realSandboxContract, sandboxContract, workspace } from "../contracts/SandboxContract.ts"
 import { describeWithBubblewrap } from "../support/bubblewrap.ts"
 import { findProcesses, processesBecome, processesWith } from "../support/processes.ts"
 
@@ -24,6 +24,7 @@ const orphan = (mark: string) => `setsid bash -c 'exec -a ${mark} sleep 1000' > 
 
 describeWithBubblewrap("SandboxBubblewrap", () => {
   sandboxContract(SandboxBubblewrap.layer())
+  realSandboxContract(SandboxBubblewrap.layer())
 
   test(
     "there is no network but loopback, which knows its name",

@@ -18,7 +18,7 @@ import { chmodSync, existsSync, mkdtempSync, readFileSync } from "node:fs"
 import { connect, createServer, type Socket } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { open, sandboxContract, workspace } from "../contracts/SandboxContract.ts"
+import { open, realSandboxContract, sandboxContract, workspace } from "../contracts/SandboxContract.ts"
 import { folder } from "../contracts/store.ts"
 import { containersOn, describeWithEngine } from "../support/engine.ts"
 
@@ -61,6 +61,7 @@ const engineBehindSocket = Effect.acquireRelease(
 
 describeWithEngine("SandboxDocker", () => {
   sandboxContract(SandboxDocker.layer())
+  realSandboxContract(SandboxDocker.layer())
 
   test(
     "there is no network but loopback (GHSA-ww6v-v748-x7g9's class)",

@@ -59,11 +59,12 @@ export const makeSession = Effect.fnUntraced(function* (
       child.on("close", () => onEnd(said.trim() === "" ? "the sandbox ended" : `the sandbox ended: ${said.trim()}`))
     }
   }).pipe(
-    Effect.mapError(
-      ({ message }) =>
-        new SandboxError({
-          reason: new SandboxUnavailable({ detail: advice(said.trim() === "" ? message : said.trim()) })
-        })
+    Effect.mapError((error) =>
+      error.reason._tag === "SessionLost"
+        ? new SandboxError({
+            reason: new SandboxUnavailable({ detail: advice(said.trim() === "" ? error.message : said.trim()) })
+          })
+        : error
     )
   )
 })

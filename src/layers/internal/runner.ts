@@ -7,7 +7,8 @@
  *
  * A frame is a 32-bit length, a type byte and a 32-bit command number, big-endian, and then its content. To the runner:
  * 1 start (folder, output limit, number of arguments, arguments, environment, separated by NUL), 2 stdin, 3 end of stdin,
- * 4 kill. From it: 1 stdout, 2 stderr, 3 exit (code and dropped bytes), 4 could not start, 5 ready.
+ * 4 kill. From it: 1 stdout, 2 stderr, 3 exit (code and dropped bytes), 4 could not start, 5 ready (nothing, or
+ * the mount that is another than was granted).
  */
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
@@ -22,7 +23,8 @@ import {
   FileFailed,
   SandboxError,
   type SandboxSession,
-  SessionLost
+  SessionLost,
+  SpecRejected
 } from "../../services/Sandbox.ts"
 
 const read = (file: string) => readFileSync(new URL(`../../../sandbox/${file}`, import.meta.url), "utf8")
@@ -76,7 +78,12 @@ export const makeSession = Effect.fnUntraced(function* (
   }
 
   const onFrame = (type: number, number: number, content: Buffer) => {
-    if (type === 5) return void Deferred.doneUnsafe(ready, Effect.void)
+    if (type === 5) {
+      return void Deferred.doneUnsafe(
+        ready,
+        content.length === 0 ? Effect.void : Effect.fail(replaced(String(content)))
+      )
+    }
     const command = running.get(number)
     if (command === undefined) return
     if (type === 1 || type === 2) {
@@ -204,6 +211,11 @@ export const makeSession = Effect.fnUntraced(function* (
       )
   }
 })
+
+const replaced = (target: string) => {
+  const detail = `what is mounted at ${target} is not what was granted: it was replaced meanwhile, or the engine shows no inodes of the host`
+  return new SandboxError({ reason: new SpecRejected({ detail }) })
+}
 
 const absolute = (path: string): string => (path.startsWith("/") ? path : `/workspace/${path}`)
 
