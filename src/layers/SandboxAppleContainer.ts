@@ -72,6 +72,7 @@ const runArguments = (
   const limits = [
     `nofile=${Inside.openFiles}:${Inside.openFiles}`,
     "core=0:0",
+    `fsize=${spec.diskBytes}:${spec.diskBytes}`,
     `nproc=${spec.processes}:${spec.processes}`
   ]
   return [

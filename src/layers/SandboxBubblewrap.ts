@@ -115,7 +115,8 @@ const commandLine = (
     // For root it is made before the user inside is anybody.
     ...scratch(Inside.home, "0777"),
     ...[...group, ...Inside.mountsOf(spec)].flatMap(bind),
-    ...words(`--remount-ro /dev --remount-ro / --chdir / -- prlimit --core=0 --nofile=${Inside.openFiles}`),
+    ...words("--remount-ro /dev --remount-ro / --chdir / --"),
+    ...words(`prlimit --core=0 --nofile=${Inside.openFiles} --fsize=${spec.diskBytes}`),
     ...becomeUser,
     "perl",
     "-e",

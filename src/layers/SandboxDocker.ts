@@ -141,7 +141,8 @@ const containerOptions = (
       PidsLimit: spec.processes,
       Ulimits: [
         { Name: "nofile", Soft: Inside.openFiles, Hard: Inside.openFiles },
-        { Name: "core", Soft: 0, Hard: 0 }
+        { Name: "core", Soft: 0, Hard: 0 },
+        { Name: "fsize", Soft: spec.diskBytes, Hard: spec.diskBytes }
       ],
       IpcMode: "private",
       // What a command prints is for its agent; the engine keeps no copy.

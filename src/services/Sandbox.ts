@@ -54,7 +54,7 @@ export interface SandboxOptions {
   readonly cpus?: number
   /** Processes and threads at once. Default 256. */
   readonly processes?: number
-  /** What its workspace may hold, on the disk. It is measured by the claw, about once a second. Default `1 GiB`. */
+  /** What its workspace may hold, on the disk, and the size of a file. The first is measured by the claw. Default `1 GiB`. */
   readonly disk?: ByteSize.Input
   /** Open it when a turn begins, while the model thinks, and not by the first tool that needs it. Default false. */
   readonly warm?: boolean
@@ -70,6 +70,8 @@ export interface SandboxSpec {
   readonly memoryBytes: number
   readonly cpus: number
   readonly processes: number
+  /** What the workspace may hold. An implementation holds single files to it; the whole is measured from outside. */
+  readonly diskBytes: number
   /** Host folder that is the session's `/workspace`, readable and writable. It and the mounts are all of the host inside. */
   readonly workspace: string
   readonly mounts: ReadonlyArray<Granted>
@@ -79,16 +81,18 @@ export interface SandboxSpec {
   readonly wayOut: WayOut | undefined
 }
 
+const bytesOf = (size: ByteSize.Input): number => ByteSize.toNumberUnsafe(ByteSize.fromInputUnsafe(size))
+
 /** Options with their defaults filled in. Throws on a size that is none, because a definition is code. */
 export const makeSpec = (
-  { cpus = 1, image, memory = "512 MiB", processes = 256 }: SandboxOptions,
+  { cpus = 1, disk = "1 GiB", image, memory = "512 MiB", processes = 256 }: SandboxOptions,
   workspace: string,
   mounts: ReadonlyArray<Granted> = [],
   claw?: string,
   wayOut?: WayOut
 ): SandboxSpec => {
-  const memoryBytes = ByteSize.toNumberUnsafe(ByteSize.fromInputUnsafe(memory))
-  return { image, memoryBytes, cpus, processes, workspace, mounts, claw, wayOut }
+  const [memoryBytes, diskBytes] = [bytesOf(memory), bytesOf(disk)]
+  return { image, memoryBytes, cpus, processes, diskBytes, workspace, mounts, claw, wayOut }
 }
 
 /** A command: a `bash` script, or an argument vector that no shell reads. */

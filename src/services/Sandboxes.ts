@@ -1,7 +1,6 @@
 /**
  * Warm sandbox sessions: one per agent and conversation, opened by the first tool call that needs it, closed when idle.
  */
-import * as ByteSize from "effect/ByteSize"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -109,16 +108,13 @@ export class Sandboxes extends Context.Service<Sandboxes>()("effect-claw/service
             const mounts = yield* Effect.mapError(Effect.forEach(wanted.mounts ?? [], grant), rejected)
             const way = yield* wayOut(key, wanted.egress ?? [])
             const claw = yield* Effect.mapError(workspaces.claw, unavailable)
-            const { disk: written = "1 GiB" }: SandboxOptions = wanted
-            const disk = ByteSize.fromInputUnsafe(written)
-            const most = ByteSize.toNumberUnsafe(disk)
+            const spec = makeSpec(wanted, folder, mounts, claw, way)
+            const most = spec.diskBytes
             // What cannot be looked at may be anything.
             const measure = (limit: number) => Effect.orElseSucceed(workspaces.size(folder, limit), () => Infinity)
-            const opening = sandbox.open(makeSpec(wanted, folder, mounts, claw, way))
-            const [session, size] = yield* Effect.all([opening, measure(most)], { concurrency: 2 })
+            const [session, size] = yield* Effect.all([sandbox.open(spec), measure(most)], { concurrency: 2 })
             const limited = yield* WorkspaceLimit.make(session, {
               most,
-              shown: ByteSize.format(disk),
               size,
               measure,
               // It closes what this runs in.

@@ -75,6 +75,21 @@ export const realSandboxContract = (layer: Layer.Layer<Sandbox.Sandbox>) => {
       }
     })
   )
+  test(
+    "no file is larger than the workspace may hold, and none takes room that was not written",
+    Effect.gen(function* () {
+      const session = yield* open({ disk: "1 MiB" })
+      const run = (script: string) => Sandbox.run(session, { run: script })
+      const { stdout } = yield* run("head -c 5000000 /dev/zero > a; truncate -s 2M b; ls -l | awk '{ print $5 }'")
+      assert.isBelow(Math.max(...stdout.split("\n").map(Number)), 1024 ** 2 + 1)
+      assert.include((yield* run("fallocate -l 500K c; du -k c")).stdout, "0\t")
+      // A file system's control, and the terminal's, which is no file system's.
+      const control = (number: string) =>
+        `perl -e 'open my $f, "+>", "d"; ioctl $f, ${number}, my $b = "\\0" x 48; print $!'`
+      assert.match((yield* run(control("0x40305828"))).stdout, /not supported/)
+      assert.match((yield* run(control("0x5401"))).stdout, /ioctl/)
+    })
+  )
 }
 
 export const sandboxContract = (layer: Layer.Layer<Sandbox.Sandbox>) => {

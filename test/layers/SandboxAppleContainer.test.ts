@@ -53,6 +53,7 @@ describeWithBubblewrap("SandboxAppleContainer, on a stand-in of the command", ()
           "--cpus=2",
           "--memory=300M",
           "--ulimit=nproc=99:99",
+          "--ulimit=fsize=1073741824:1073741824",
           "--network=none",
           "--cap-drop=ALL",
           "--read-only",

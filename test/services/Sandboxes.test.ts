@@ -331,6 +331,35 @@ describe("Sandboxes", () => {
       }).pipe(Effect.provide(bounded(() => size, SandboxMemory.layer())))
     })
 
+    it.effect("it is looked at no less than each three seconds, however long a look takes", () => {
+      let looks = 0
+      const slow = Layer.effect(
+        Workspaces,
+        Effect.map(Workspaces, (of) => ({
+          ...of,
+          size: () =>
+            Effect.delay(
+              Effect.sync(() => looks++),
+              "2 seconds"
+            )
+        }))
+      ).pipe(Layer.provide(workspaces))
+      return Effect.gen(function* () {
+        const opening = yield* Effect.forkChild(run())
+        yield* TestClock.adjust("2 seconds")
+        yield* Fiber.join(opening)
+        yield* TestClock.adjust("28 seconds")
+        assert.strictEqual(looks, 7)
+      }).pipe(
+        Effect.provide(
+          Sandboxes.layer({ optionsOf: () => ({}) }).pipe(
+            Layer.provideMerge(SandboxMemory.layer()),
+            Layer.provide(slow)
+          )
+        )
+      )
+    })
+
     it.effect("in one that is full, commands can write nothing, until there is room again", () => {
       let size = 11 * mebibyte
       return Effect.gen(function* () {
@@ -339,7 +368,10 @@ describe("Sandboxes", () => {
         const write = (bytes: number) => opened.writeFile("a", new Uint8Array(bytes))
         yield* Sandbox.run(opened, { run: "rm big" })
         yield* Sandbox.run(opened, { run: ["rm", "it's"] })
-        assert.match(String(commands[0]?.command.run), /^{ trap .* ulimit -f 0; .*holds more than 10 MiB.*\nrm big$/)
+        assert.match(
+          String(commands[0]?.command.run),
+          /^{ trap .* ulimit -f 0; .*holds more than 10 MiB.*found: 11 MiB.*\nrm big$/
+        )
         assert.deepStrictEqual(commands[1]?.command.run.slice(-3), ["bash", "rm", "it's"])
         assert.strictEqual((yield* Effect.flip(write(1))).reason._tag, "WorkspaceFull")
         size = 9 * mebibyte
