@@ -90,6 +90,16 @@ export const realSandboxContract = (layer: Layer.Layer<Sandbox.Sandbox>) => {
       assert.match((yield* run(control("0x5401"))).stdout, /ioctl/)
     })
   )
+  test(
+    "what was in a workspace before its first session can be written to",
+    Effect.gen(function* () {
+      const folder = workspace()
+      writeFileSync(join(folder, "letter"), "a tpyo", { mode: 0o644 })
+      const session = yield* open({}, folder)
+      yield* session.writeFile("letter", bytes("a typo"))
+      assert.strictEqual(readFileSync(join(folder, "letter"), "utf8"), "a typo")
+    })
+  )
 }
 
 export const sandboxContract = (layer: Layer.Layer<Sandbox.Sandbox>) => {
