@@ -50,7 +50,7 @@ export interface SandboxOptions {
   readonly image?: string
   /** Memory, swap included. Default `512 MiB`. */
   readonly memory?: ByteSize.Input
-  /** Processor cores. Default 1. */
+  /** Processor cores, a hundredth at least. Default 1. */
   readonly cpus?: number
   /** Processes and threads at once. Default 256. */
   readonly processes?: number
@@ -83,7 +83,10 @@ export interface SandboxSpec {
 
 const bytesOf = (size: ByteSize.Input): number => ByteSize.toNumberUnsafe(ByteSize.fromInputUnsafe(size))
 
-/** Options with their defaults filled in. Throws on a size that is none, because a definition is code. */
+/**
+ * Options with their defaults filled in. Throws on a size that is none, and on a limit that is none: an engine takes zero for no
+ * limit.
+ */
 export const makeSpec = (
   { cpus = 1, disk = "1 GiB", image, memory = "512 MiB", processes = 256 }: SandboxOptions,
   workspace: string,
@@ -92,6 +95,11 @@ export const makeSpec = (
   wayOut?: WayOut
 ): SandboxSpec => {
   const [memoryBytes, diskBytes] = [bytesOf(memory), bytesOf(disk)]
+  const isLimited = cpus >= 0.01 && cpus < Infinity && Number.isSafeInteger(processes) && processes > 0
+  if (!isLimited || memoryBytes === 0 || diskBytes === 0) {
+    const detail = `no sandbox has ${memory} of memory, ${cpus} processors, ${processes} processes and ${disk} on the disk`
+    throw new SandboxError({ reason: new SpecRejected({ detail }) })
+  }
   return { image, memoryBytes, cpus, processes, diskBytes, workspace, mounts, claw, wayOut }
 }
 

@@ -108,7 +108,10 @@ export class Sandboxes extends Context.Service<Sandboxes>()("effect-claw/service
             const mounts = yield* Effect.mapError(Effect.forEach(wanted.mounts ?? [], grant), rejected)
             const way = yield* wayOut(key, wanted.egress ?? [])
             const claw = yield* Effect.mapError(workspaces.claw, unavailable)
-            const spec = makeSpec(wanted, folder, mounts, claw, way)
+            const spec = yield* Effect.try({
+              try: () => makeSpec(wanted, folder, mounts, claw, way),
+              catch: (cause) => rejected({ message: cause instanceof Error ? cause.message : String(cause) })
+            })
             const most = spec.diskBytes
             // What cannot be looked at may be anything.
             const measure = (limit: number) => Effect.orElseSucceed(workspaces.size(folder, limit), () => Infinity)

@@ -133,6 +133,18 @@ describe("Sandboxes", () => {
     }).pipe(Effect.provide(parts(SandboxMemory.layer(), { atMost: 2 })))
   )
 
+  it.effect("limits that are none are refused, and open nothing", () =>
+    Effect.gen(function* () {
+      assert.strictEqual((yield* Effect.flip(session())).reason._tag, "SpecRejected")
+      assert.strictEqual((yield* Effect.flip(session(bea))).reason._tag, "SpecRejected")
+      assert.deepStrictEqual((yield* SandboxMemory.SandboxMemory).opened, [])
+    }).pipe(
+      Effect.provide(
+        parts(SandboxMemory.layer(), { optionsOf: (agent) => (agent === andy ? { cpus: 0 } : { memory: -1 }) })
+      )
+    )
+  )
+
   it.effect("mounts are opened with as they are granted, and refused with the rule", () =>
     Effect.gen(function* () {
       const { opened } = yield* SandboxMemory.SandboxMemory
