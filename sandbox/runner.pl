@@ -3,6 +3,7 @@
 # src/layers/internal/runner.ts, its other end. It needs perl's own modules and nothing else.
 use strict; use warnings; use POSIX (); use Fcntl; use Errno;
 my ($in, %commands, %number_of) = ('');
+my $prctl = (POSIX::uname())[4] eq 'x86_64' ? 157 : 167;
 pipe(my $woken, my $waker); nonblocking($_) for $woken, $waker;
 $SIG{CHLD} = sub { syswrite $waker, 'x' }; $SIG{PIPE} = 'IGNORE';
 sub nonblocking { fcntl($_[0], F_SETFL, fcntl($_[0], F_GETFL, 0) | O_NONBLOCK) }
@@ -34,6 +35,9 @@ sub start {
   if ($pid == 0) {
     POSIX::setsid(); $SIG{CHLD} = $SIG{PIPE} = 'DEFAULT';
     POSIX::dup2(fileno $in_r, 0); POSIX::dup2(fileno $out_w, 1); POSIX::dup2(fileno $err_w, 2);
+    # Where memory runs out commands go, before the runner. Its files in /proc may be closed to its user, and so to its child.
+    syscall $prctl, 4, 1, 0, 0, 0;
+    if (open my $score, '>', '/proc/self/oom_score_adj') { syswrite $score, '1000' }
     @ENV{keys %env} = values %env;
     if (!chdir $folder) { fail("$folder: $!", 126) }
     { no warnings; exec { $argv[0] } @argv }
@@ -106,7 +110,6 @@ sub refuse_allocation {
     push @filter, [0x15, 0, scalar @calls, $machine], @calls;
   }
   my $code = join '', map { pack 'SCCL', @$_ } @filter, $allow;
-  my $prctl = (POSIX::uname())[4] eq 'x86_64' ? 157 : 167;
   syscall $prctl, 38, 1, 0, 0, 0; syscall $prctl, 22, 2, pack 'Sx6P', @filter + 1, $code;
 }
 refuse_allocation();

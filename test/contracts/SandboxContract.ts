@@ -100,6 +100,13 @@ export const realSandboxContract = (layer: Layer.Layer<Sandbox.Sandbox>) => {
       assert.strictEqual(readFileSync(join(folder, "letter"), "utf8"), "a typo")
     })
   )
+  test(
+    "where memory runs out commands are killed before what carries them",
+    Effect.gen(function* () {
+      const session = yield* open()
+      assert.strictEqual((yield* Sandbox.run(session, { run: "cat /proc/self/oom_score_adj" })).stdout, "1000\n")
+    })
+  )
 }
 
 export const sandboxContract = (layer: Layer.Layer<Sandbox.Sandbox>) => {

@@ -178,6 +178,18 @@ describeWithEngine("SandboxDocker", () => {
   )
 
   test(
+    "many small processes that fill the memory are told so, and the session goes on",
+    Effect.gen(function* () {
+      const session = yield* open({ memory: "64 MiB" })
+      const small = "(x=$(head -c 400000 /dev/zero | tr '\\0' a); read -t 3 < <(sleep 4)) &"
+      const filled = yield* Sandbox.run(session, { run: `ulimit -s 256; for i in $(seq 230); do ${small} done; wait` })
+      assert.include(filled.stderr, "the sandbox ran out of memory")
+      yield* Effect.sleep("4 seconds")
+      assert.strictEqual((yield* Sandbox.run(session, { run: "echo on" })).stdout, "on\n")
+    })
+  )
+
+  test(
     "what a command leaves running does not hold up its end",
     Effect.gen(function* () {
       const { stdout } = yield* inside("sleep 60 & echo done").pipe(Effect.timeout("10 seconds"))
