@@ -4,6 +4,7 @@
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
 import * as FiberHandle from "effect/FiberHandle"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -128,26 +129,34 @@ export class Sandboxes extends Context.Service<Sandboxes>()("effect-claw/service
         idleTimeToLive: options.idle ?? "5 minutes"
       })
       /** The least recently used first. */
-      const uses = new Map<string, Use>()
+      const uses: Array<Use> = []
+      const most = options.atMost ?? 16
+
+      /** Closes what nobody uses until no more are open than may be. */
+      const makeRoom: Effect.Effect<void> = Effect.suspend(() => {
+        const idle = uses.length > most ? uses.findIndex(({ calls }) => calls === 0) : -1
+        const closed = idle < 0 ? [] : uses.splice(idle, 1)
+        return Effect.forEach(closed, ({ key }) => Effect.andThen(RcMap.invalidate(sessions, key), makeRoom), {
+          discard: true
+        })
+      })
 
       /** Counts a call as long as its scope is open, and makes room for its session. */
-      const use = Effect.fnUntraced(function* (key: Use["key"]) {
-        const name = `${key.agent} ${key.conversation}`
-        const current = uses.get(name) ?? { key, calls: 0 }
-        yield* Effect.acquireRelease(
+      const use = (key: Use["key"]) =>
+        Effect.acquireRelease(
           Effect.sync(() => {
+            const at = uses.findIndex((one) => Equal.equals(one.key, key))
+            const [current = { key, calls: 0 }] = at < 0 ? [] : uses.splice(at, 1)
             current.calls++
-            uses.delete(name)
-            uses.set(name, current)
+            uses.push(current)
+            return current
           }),
-          () => Effect.sync(() => current.calls--)
-        )
-        if (uses.size <= (options.atMost ?? 16)) return
-        const idle = [...uses].find(([, { calls }]) => calls === 0)
-        if (idle === undefined) return
-        uses.delete(idle[0])
-        yield* RcMap.invalidate(sessions, idle[1].key)
-      })
+          (current) =>
+            Effect.andThen(
+              Effect.sync(() => current.calls--),
+              makeRoom
+            )
+        ).pipe(Effect.andThen(makeRoom))
 
       const session = Effect.fn("Sandboxes.session")(function* (
         agent: AgentName,

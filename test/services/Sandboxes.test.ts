@@ -133,6 +133,29 @@ describe("Sandboxes", () => {
     }).pipe(Effect.provide(parts(SandboxMemory.layer(), { atMost: 2 })))
   )
 
+  it.effect("those that were in use at once, or had other rights, are no more than may be when they end", () =>
+    Effect.gen(function* () {
+      const { open } = yield* SandboxMemory.SandboxMemory
+      const chats = Array.from({ length: 10 }, (_, chat) => ConversationId.make(`memory:${chat}`))
+      yield* Effect.scoped(
+        Effect.andThen(
+          Effect.forEach(chats, (chat) => session(andy, chat)),
+          Effect.sync(() => assert.strictEqual(open.size, 10))
+        )
+      )
+      assert.strictEqual(open.size, 2)
+      for (const chat of chats) {
+        for (const rights of [granted, new Rights({ tools: [] })]) yield* Effect.scoped(session(andy, chat, rights))
+        assert.strictEqual(open.size, 2)
+      }
+    }).pipe(
+      Effect.provide(
+        parts(SandboxMemory.layer(), { atMost: 2, optionsOf: () => ({ mounts: [Mount.readonly("~/notes")] }) })
+      ),
+      Effect.provideService(Mount.Mounts, { grant: ({ host, write }) => Effect.succeed({ host, target: host, write }) })
+    )
+  )
+
   it.effect("limits that are none are refused, and open nothing", () =>
     Effect.gen(function* () {
       assert.strictEqual((yield* Effect.flip(session())).reason._tag, "SpecRejected")
