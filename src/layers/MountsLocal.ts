@@ -6,6 +6,7 @@
  * says, is what is no folder or file, what belongs to the kernel or an engine, and what usually holds secrets, or holds such
  * a thing in a place that is known.
  */
+import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { open, readlink, realpath, stat } from "node:fs/promises"
@@ -22,13 +23,16 @@ export interface Options {
   readonly home?: string
 }
 
-/** The kernel's, and where engines have their sockets. */
-const system = ["/proc", "/sys", "/dev", "/run", "/var/run", "/var/lib/docker", "/var/lib/containerd"]
+/** The kernel's, and where engines have their sockets and what they keep. */
+const system = "/proc /sys /dev /run /var/run /var/lib/docker /var/lib/containerd /var/lib/containers".split(" ")
+
+/** Below a home folder. */
+const engineFolders = ".docker .colima .lima .orbstack .rd .local/share/docker .local/share/containers".split(" ")
 
 /** Below a home folder. */
 const secretFolders = (
-  ".ssh .gnupg .aws .azure .kube .docker .password-store .mozilla .config/gcloud .config/gh .config/google-chrome " +
-  ".local/share/keyrings Library/Keychains"
+  ".ssh .gnupg .aws .azure .kube .password-store .mozilla snap/firefox snap/chromium .cargo .m2 .config/gcloud .config/gh " +
+  ".config/rclone .config/chromium .config/google-chrome .local/share/keyrings Library/Keychains"
 ).split(" ")
 
 /** A component of a path that is a secret wherever it is. */
@@ -76,7 +80,7 @@ export const layer = ({ allow, closed = [], home = homedir() }: Options): Layer.
   const resolve = (path: string) => Effect.tryPromise(() => realpath(expand(path)))
 
   const judge = Effect.fnUntraced(function* (mount: Mount): Effect.fn.Return<Granted, string> {
-    const target = mount.target ?? basename(mount.host)
+    const target = mount.target ?? basename(expand(mount.host))
     if (!isTarget(target)) return yield* Effect.fail(`its place inside, ${target}, is no relative path of plain names`)
     if (!isAbsolute(expand(mount.host)))
       return yield* Effect.fail("it is no absolute path, nor one that begins with ~/")
@@ -89,7 +93,11 @@ export const layer = ({ allow, closed = [], home = homedir() }: Options): Layer.
     const meets = (path: string) => isInside(host, path) || isInside(path, host)
     const isMet = (paths: ReadonlyArray<string>) =>
       Effect.map(Effect.partition(paths, resolve), ([real]) => real.some(meets))
+    const address = yield* Effect.orElseSucceed(Config.String("DOCKER_HOST"), () => "")
+    const sockets = /^unix:\/\/(.+)/.exec(address)?.slice(1) ?? []
+    const engines = [...sockets, ...engineFolders.map((name) => join(home, name))]
     if (system.some(meets)) return yield* Effect.fail("it belongs to the system, or holds what does")
+    if (yield* isMet(engines)) return yield* Effect.fail("it belongs to a container engine, or holds its socket")
     if (host.split(sep).some((part) => secretName.test(part))) return yield* Effect.fail("it usually holds secrets")
     if (yield* isMet(secretFolders.map((name) => join(home, name)))) {
       return yield* Effect.fail("a folder that usually holds secrets is in it")

@@ -1,12 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as MountsLocal from "effect-claw/layers/MountsLocal"
 import * as Mount from "effect-claw/services/Mount"
+import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { spawn } from "node:child_process"
 import { mkdirSync, statSync, symlinkSync, writeFileSync } from "node:fs"
-import { dirname, join } from "node:path"
+import { basename, dirname, join } from "node:path"
 import mounts from "../cases/mounts.json" with { type: "json" }
 import { cases } from "../contracts/cases.ts"
 import { folder } from "../contracts/store.ts"
@@ -148,6 +149,40 @@ describe("MountsLocal", () => {
       const allow = [{ path: "~/projects", write: true }, { path: "~/projects/link" }, { path: "~/projects/app" }]
       assert.match(yield* rule({ allow, home }, Mount.readonly("~/projects/link")), /no folder of the allowlist/)
       assert.isTrue((yield* grant({ allow, home }, Mount.writable("~/projects/app"))).write)
+    })
+  )
+
+  it.effect("what holds an engine's socket, or usually holds secrets, is not mounted, nor what is in it", () =>
+    Effect.gen(function* () {
+      const home = yield* furnished
+      const socket = join(home, "engines/my.engine")
+      const engines = ".docker .colima .orbstack .rd .local/share/containers".split(" ")
+      const secrets = ".config/rclone .config/chromium .config/google-chrome .mozilla snap/firefox .cargo .m2".split(
+        " "
+      )
+      for (const path of ["engines", ...engines, ...secrets]) mkdirSync(join(home, path, "inner"), { recursive: true })
+      writeFileSync(socket, "")
+      const options = { allow: [{ path: "~", write: true }], home }
+      for (const path of ["engines", "engines/my.engine", ...engines, ".local/share", ".colima/inner"]) {
+        const refused = rule(options, Mount.readonly(`~/${path}`, "x")).pipe(
+          Effect.provideService(
+            ConfigProvider.ConfigProvider,
+            ConfigProvider.fromEnv({ env: { DOCKER_HOST: `unix://${socket}` } })
+          )
+        )
+        assert.match(yield* refused, /container engine|usually holds/, path)
+      }
+      for (const path of [...secrets, ".config", "snap", ".cargo/inner"]) {
+        assert.match(yield* rule(options, Mount.readonly(`~/${path}`, "x")), /usually holds secrets/, path)
+      }
+    })
+  )
+
+  it.effect("a home folder has the name that it has on the host", () =>
+    Effect.gen(function* () {
+      const home = yield* folder
+      const granted = yield* grant({ allow: [{ path: "~" }], home }, Mount.readonly("~"))
+      assert.strictEqual(granted.target, `/mnt/${basename(home)}`)
     })
   )
 
