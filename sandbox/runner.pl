@@ -95,7 +95,7 @@ sub replaced {
   for (@ARGV) {
     my ($device, $inode, $path) = split / /, $_, 3; my ($is_device, $is_inode) = stat $path;
     $devices //= defined $is_device && $is_device == $device;
-    return $path unless defined $is_inode && ($path eq '/workspace' || $is_inode == $inode && (!$devices || $is_device == $device));
+    return "mount $path" unless defined $is_inode && ($path eq '/workspace' || $is_inode == $inode && (!$devices || $is_device == $device));
   }
   return '';
 }
@@ -113,7 +113,11 @@ sub refuse_allocation {
   syscall $prctl, 38, 1, 0, 0, 0; syscall $prctl, 22, 2, pack 'Sx6P', @filter + 1, $code;
 }
 refuse_allocation();
-tell_host(5, 0, replaced());
+sub missing {
+  for my $program (qw(bash sh cat mkdir)) { return "program $program" unless grep -x "$_/$program", split /:/, $ENV{PATH} // '' }
+  return '';
+}
+tell_host(5, 0, missing() || replaced());
 while (1) {
   my ($read, $write) = ('', '');
   vec($read, fileno $_, 1) = 1 for \*STDIN, $woken;

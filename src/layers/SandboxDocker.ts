@@ -267,7 +267,10 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
           }
         })
         const started = yield* Effect.forkChild(session, { startImmediately: true })
-        yield* engine(() => container.start())
+        yield* Effect.mapError(
+          engine(() => container.start()),
+          (error) => Runner.perlMissing(error.message) ?? error
+        )
         const lost = () => new SandboxError({ reason: new SessionLost({ detail: "the sandbox's container is gone" }) })
         const resume = Effect.tryPromise({ try: () => container.unpause(), catch: lost })
         return {

@@ -23,6 +23,11 @@ export class ImageMissing extends Schema.TaggedError<ImageMissing>()("ImageMissi
   image: Schema.String,
   detail: Schema.String
 }) {}
+/** The image, or this machine where there is none, lacks a program that every session needs. */
+export class ProgramMissing extends Schema.TaggedError<ProgramMissing>()("ProgramMissing", {
+  program: Schema.String,
+  detail: Schema.String
+}) {}
 /** The session ended under a command: the engine went away, or the sandbox ran out of memory. */
 export class SessionLost extends Schema.TaggedError<SessionLost>()("SessionLost", { detail: Schema.String }) {}
 /** The spec asks for what this implementation cannot enforce. */
@@ -37,7 +42,15 @@ export class FileFailed extends Schema.TaggedError<FileFailed>()("FileFailed", {
 
 /** A sandbox failed, for `reason`. */
 export class SandboxError extends Schema.TaggedError<SandboxError>()("SandboxError", {
-  reason: Schema.Union([SandboxUnavailable, ImageMissing, SessionLost, SpecRejected, WorkspaceFull, FileFailed])
+  reason: Schema.Union([
+    SandboxUnavailable,
+    ImageMissing,
+    ProgramMissing,
+    SessionLost,
+    SpecRejected,
+    WorkspaceFull,
+    FileFailed
+  ])
 }) {
   override get message(): string {
     return this.reason._tag === "FileFailed" ? `${this.reason.path}: ${this.reason.detail}` : this.reason.detail

@@ -11,7 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import { spawn } from "node:child_process"
+import { execFileSync, spawn } from "node:child_process"
 import { randomUUID } from "node:crypto"
 import { once } from "node:events"
 import { chmodSync, existsSync, mkdtempSync, readFileSync } from "node:fs"
@@ -194,6 +194,25 @@ describeWithEngine("SandboxDocker", () => {
     Effect.gen(function* () {
       const { stdout } = yield* inside("sleep 60 & echo done").pipe(Effect.timeout("10 seconds"))
       assert.strictEqual(stdout, "done\n")
+    })
+  )
+
+  test(
+    "an image that lacks a program which is needed is refused, with which",
+    Effect.gen(function* () {
+      for (const [program, path] of [
+        ["bash", "/bin/bash"],
+        ["perl", "/usr/bin/perl*"]
+      ] as const) {
+        const image = `claw-test-without-${program}`
+        const dockerfile = `FROM ${SandboxDocker.defaultImage}\nUSER root\nRUN rm ${path}\nUSER claw\n`
+        execFileSync("docker", ["build", "-q", "-t", image, "-"], { input: dockerfile })
+        const error = yield* Effect.flip(Effect.scoped(open({ image }))).pipe(
+          Effect.ensuring(Effect.sync(() => execFileSync("docker", ["rmi", image])))
+        )
+        assert(error.reason._tag === "ProgramMissing", error.message)
+        assert.strictEqual(error.reason.program, program)
+      }
     })
   )
 

@@ -7,8 +7,8 @@
  *
  * A frame is a 32-bit length, a type byte and a 32-bit command number, big-endian, and then its content. To the runner:
  * 1 start (folder, output limit, number of arguments, arguments, environment, separated by NUL), 2 stdin, 3 end of stdin,
- * 4 kill. From it: 1 stdout, 2 stderr, 3 exit (code and dropped bytes), 4 could not start, 5 ready (nothing, or
- * the mount that is another than was granted).
+ * 4 kill. From it: 1 stdout, 2 stderr, 3 exit (code and dropped bytes), 4 could not start, 5 ready (nothing; or
+ * `mount` and which is another than was granted, or `program` and which is not there).
  */
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
@@ -21,6 +21,7 @@ import {
   type Command,
   type CommandExit,
   FileFailed,
+  ProgramMissing,
   SandboxError,
   type SandboxSession,
   SessionLost,
@@ -79,10 +80,7 @@ export const makeSession = Effect.fnUntraced(function* (
 
   const onFrame = (type: number, number: number, content: Buffer) => {
     if (type === 5) {
-      return void Deferred.doneUnsafe(
-        ready,
-        content.length === 0 ? Effect.void : Effect.fail(replaced(String(content)))
-      )
+      return void Deferred.doneUnsafe(ready, content.length === 0 ? Effect.void : Effect.fail(unfit(String(content))))
     }
     const command = running.get(number)
     if (command === undefined) return
@@ -130,8 +128,7 @@ export const makeSession = Effect.fnUntraced(function* (
   yield* Deferred.await(ready).pipe(
     Effect.timeoutOrElse({
       duration: "20 seconds",
-      orElse: () =>
-        new SandboxError({ reason: new SessionLost({ detail: "the image does not start; it needs perl and bash" }) })
+      orElse: () => new SandboxError({ reason: new SessionLost({ detail: "the sandbox does not start" }) })
     })
   )
 
@@ -211,6 +208,21 @@ export const makeSession = Effect.fnUntraced(function* (
       )
   }
 })
+
+/** Why there can be no session. */
+const unfit = (told: string) => {
+  const [, kind, name = ""] = /^(\w+) (.*)$/.exec(told) ?? []
+  return kind === "program" ? programMissing(name) : replaced(name)
+}
+
+const programMissing = (program: string) => {
+  const detail = `there is no ${program} in the sandbox; it needs an image, or a machine, with bash, perl and coreutils`
+  return new SandboxError({ reason: new ProgramMissing({ program, detail }) })
+}
+
+/** What whoever starts the runner says when there is no perl. */
+export const perlMissing = (said: string): SandboxError | undefined =>
+  /\bperl\b.*(?:not found|no such file)/i.test(said) ? programMissing("perl") : undefined
 
 const replaced = (target: string) => {
   const detail = `what is mounted at ${target} is not what was granted: it was replaced meanwhile, or the engine shows no inodes of the host`
