@@ -148,6 +148,8 @@ export interface SandboxProcess {
 /** An open sandbox. */
 export interface SandboxSession {
   readonly id: string
+  /** Whether it has ended, so that it begins no command. Not there where it is opened anew by itself. */
+  readonly isLost?: Effect.Effect<boolean>
   readonly exec: (command: Command) => Effect.Effect<SandboxProcess, SandboxError, Scope.Scope>
   /** A file's bytes. Relative paths start at `/workspace`. Fails above `limit` bytes (default 16 MiB). */
   readonly readFile: (path: string, limit?: number) => Effect.Effect<Uint8Array, SandboxError>

@@ -172,8 +172,11 @@ export class Sandboxes extends Context.Service<Sandboxes>()("effect-claw/service
         const key = { agent, conversation, wanted }
         yield* use(key)
         const forget = RcMap.invalidate(sessions, key)
-        // One that could not be opened is no session to keep.
-        const { session, use: awake } = yield* Effect.tapError(RcMap.get(sessions, key), () => forget)
+        // One that could not be opened is no session to keep, nor one that ended while nothing ran in it.
+        const get = Effect.tapError(RcMap.get(sessions, key), () => forget)
+        const kept = yield* get
+        const isGone = yield* kept.session.isLost ?? Effect.succeed(false)
+        const { session, use: awake } = isGone ? yield* Effect.andThen(forget, get) : kept
         yield* Effect.tapError(awake, () => forget)
         const isLost = (error: SandboxError) => (error.reason._tag === "SessionLost" ? forget : Effect.void)
         return {

@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import * as TestClock from "effect/testing/TestClock"
 import { execFileSync, spawn } from "node:child_process"
 import { randomUUID } from "node:crypto"
 import { once } from "node:events"
@@ -355,6 +356,50 @@ describeWithEngine("SandboxDocker", () => {
         )
       )
     )
+  )
+
+  it.effect("an engine that takes what it is asked and never answers is none after half a minute", () =>
+    Effect.gen(function* () {
+      const path = join(yield* folder, "engine.sock")
+      const asked = Promise.withResolvers<void>()
+      const server = createServer((client) => void client.on("data", () => asked.resolve()).on("error", () => {}))
+      yield* Effect.addFinalizer(() => Effect.sync(() => server.close()))
+      yield* Effect.promise(() => once(server.listen(path), "listening"))
+      const opening = yield* Effect.forkChild(
+        Effect.flip(open()).pipe(Effect.provide(SandboxDocker.layer({ socketPath: path })))
+      )
+      yield* Effect.promise(() => asked.promise)
+      yield* TestClock.adjust("30 seconds")
+      const { reason } = yield* Fiber.join(opening)
+      assert.strictEqual(reason._tag, "SandboxUnavailable")
+      assert.include(reason.detail, "no container engine answers (it is silent)")
+    })
+  )
+
+  it.live("a session that ended while nothing ran in it fails nobody", () =>
+    Effect.gen(function* () {
+      const directory = yield* folder
+      yield* Effect.gen(function* () {
+        const sandboxes = yield* Sandboxes.Sandboxes
+        const run = sandboxes.session(AgentName.make("andy"), ConversationId.make("memory:chat"), Rights.none).pipe(
+          Effect.flatMap((session) => Sandbox.run(session, { run: "echo on" })),
+          Effect.scoped
+        )
+        assert.strictEqual((yield* run).stdout, "on\n")
+        for (const id of yield* Effect.promise(() => containersOn(directory))) {
+          yield* Effect.promise(() => docker.getContainer(id).remove({ force: true }))
+        }
+        yield* Effect.sleep("500 millis")
+        assert.strictEqual((yield* run).stdout, "on\n")
+      }).pipe(
+        Effect.provide(
+          Sandboxes.layer({ optionsOf: () => ({}) }).pipe(
+            Layer.provide(SandboxDocker.layer()),
+            Layer.provide(WorkspacesLocal.layer({ directory }))
+          )
+        )
+      )
+    })
   )
 
   it.live("an engine that goes away in the middle of a command loses the session, and says so", () =>

@@ -446,6 +446,25 @@ describe("Sandboxes", () => {
     })
   )
 
+  it.effect("a session that ended while nothing ran in it is opened anew, once", () => {
+    const gone = new Set<string>()
+    const sandbox = Layer.effect(
+      Sandbox.Sandbox,
+      Effect.map(Sandbox.Sandbox, (memory) => ({
+        ...memory,
+        open: (spec: Sandbox.SandboxSpec) =>
+          Effect.map(memory.open(spec), (opened) => ({ ...opened, isLost: Effect.sync(() => gone.has(opened.id)) }))
+      }))
+    ).pipe(Layer.provideMerge(SandboxMemory.layer()))
+    return Effect.gen(function* () {
+      const { id } = yield* run()
+      gone.add(id)
+      assert.strictEqual((yield* run()).id, "memory-2")
+      assert.strictEqual((yield* run()).id, "memory-2")
+      assert.strictEqual((yield* SandboxMemory.SandboxMemory).open.size, 1)
+    }).pipe(Effect.provide(parts(sandbox)))
+  })
+
   it.effect("a session that was lost fails its command, and the next has a new one", () => {
     let broken = true
     return Effect.gen(function* () {

@@ -196,6 +196,7 @@ export const makeSession = Effect.fnUntraced(function* (
 
   return {
     id,
+    isLost: Effect.sync(() => lost !== undefined),
     exec,
     readFile: (path, limit = 16 * 1024 * 1024) => onFile(path, limit, { run: ["cat", "--", absolute(path)] }),
     writeFile: (path, content) =>
