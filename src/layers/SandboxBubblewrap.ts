@@ -185,4 +185,8 @@ export const isAvailable = (options: Options = {}): Effect.Effect<boolean> =>
  * out of reach it rejects every spec.
  */
 export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
-  Layer.succeed(Sandbox, { description: Effect.succeed("bubblewrap"), open: (spec) => open(options, spec) })
+  Layer.succeed(Sandbox, {
+    description: Effect.succeed("bubblewrap"),
+    open: (spec) => open(options, spec),
+    reap: ControlGroup.reap
+  })
