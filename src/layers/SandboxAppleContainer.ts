@@ -62,11 +62,17 @@ const unenforceable = (spec: SandboxSpec): string | undefined => {
   return host === undefined ? undefined : `a folder with a comma in its path cannot be mounted: ${host}`
 }
 
-const runArguments = (name: string, image: string, spec: SandboxSpec): ReadonlyArray<string> => {
+const runArguments = (
+  name: string,
+  image: string,
+  spec: SandboxSpec,
+  runnerArguments: ReadonlyArray<string>
+): ReadonlyArray<string> => {
   const { gid, uid } = Inside.user()
   const limits = [
     `nofile=${Inside.openFiles}:${Inside.openFiles}`,
     "core=0:0",
+    `fsize=${spec.diskBytes}:${spec.diskBytes}`,
     `nproc=${spec.processes}:${spec.processes}`
   ]
   return [
@@ -94,7 +100,8 @@ const runArguments = (name: string, image: string, spec: SandboxSpec): ReadonlyA
     image,
     "perl",
     "-e",
-    Runner.program
+    Runner.program,
+    ...runnerArguments
   ]
 }
 
@@ -115,15 +122,15 @@ const open = Effect.fn("Sandbox.open")(function* (options: Options, spec: Sandbo
         : unavailable(said)
     )
   )
-  yield* Effect.tryPromise({
-    try: () => Inside.giveWorkspace(spec),
+  const runnerArguments = yield* Effect.tryPromise({
+    try: () => Inside.prepare(spec),
     catch: (cause) => unavailable(cause instanceof Error ? cause.message : String(cause))
   })
   const name = `effect-claw-${randomUUID()}`
   // Gone already is what is asked for.
   yield* Effect.addFinalizer(() => Effect.ignore(container(program, ["delete", "--force", name])))
   return yield* ChildRunner.makeSession(`apple:${name}`, {
-    command: [program, ...runArguments(name, image, spec)],
+    command: [program, ...runArguments(name, image, spec, runnerArguments)],
     env,
     advice: (said) => unavailable(said).message
   })

@@ -91,7 +91,12 @@ const isolation = (): { readonly namespaces: ReadonlyArray<string>; readonly bec
   }
 }
 
-const commandLine = (program: string, spec: SandboxSpec, group: ReadonlyArray<Granted>): ReadonlyArray<string> => {
+const commandLine = (
+  program: string,
+  spec: SandboxSpec,
+  runnerArguments: ReadonlyArray<string>,
+  group: ReadonlyArray<Granted>
+): ReadonlyArray<string> => {
   const { becomeUser, namespaces } = isolation()
   const environment = { PATH: programs, ...Inside.environmentOf(spec) }
   return [
@@ -110,11 +115,13 @@ const commandLine = (program: string, spec: SandboxSpec, group: ReadonlyArray<Gr
     // For root it is made before the user inside is anybody.
     ...scratch(Inside.home, "0777"),
     ...[...group, ...Inside.mountsOf(spec)].flatMap(bind),
-    ...words(`--remount-ro /dev --remount-ro / --chdir / -- prlimit --core=0 --nofile=${Inside.openFiles}`),
+    ...words("--remount-ro /dev --remount-ro / --chdir / --"),
+    ...words(`prlimit --core=0 --nofile=${Inside.openFiles} --fsize=${spec.diskBytes}`),
     ...becomeUser,
     "perl",
     "-e",
-    `${untouchable}${Runner.program}`
+    `${untouchable}${Runner.program}`,
+    ...runnerArguments
   ]
 }
 
@@ -144,14 +151,14 @@ const open = Effect.fn("Sandbox.open")(function* ({ program = "bwrap" }: Options
       `bubblewrap needs Linux on x64 or arm64, and this is ${process.platform} on ${process.arch}`
     )
   }
-  yield* Effect.tryPromise({
-    try: () => Inside.giveWorkspace(spec),
+  const runnerArguments = yield* Effect.tryPromise({
+    try: () => Inside.prepare(spec),
     catch: (cause) => unavailable(`the workspace cannot be given to the sandbox's user: ${String(cause)}`)
   })
   const { mounts, prefix } = yield* ControlGroup.make(spec)
   const { gid, uid } = Inside.user()
   return yield* ChildRunner.makeSession(`bubblewrap:${randomUUID()}`, {
-    command: [...prefix, ...commandLine(program, spec, mounts)],
+    command: [...prefix, ...commandLine(program, spec, runnerArguments, mounts)],
     // The second is for a user's systemd.
     env: { PATH: programs, XDG_RUNTIME_DIR: `/run/user/${uid}` },
     descriptors: [filter, `claw:x:${uid}:${gid}::${Inside.home}:/bin/bash\n`, "127.0.0.1 localhost\n::1 localhost\n"],
@@ -178,4 +185,8 @@ export const isAvailable = (options: Options = {}): Effect.Effect<boolean> =>
  * out of reach it rejects every spec.
  */
 export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
-  Layer.succeed(Sandbox, { description: Effect.succeed("bubblewrap"), open: (spec) => open(options, spec) })
+  Layer.succeed(Sandbox, {
+    description: Effect.succeed("bubblewrap"),
+    open: (spec) => open(options, spec),
+    reap: ControlGroup.reap
+  })

@@ -49,7 +49,7 @@ const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.me
 /** What to do about an engine that does not do as it is told. */
 const unavailable = (cause: unknown): SandboxError => {
   const message = messageOf(cause)
-  const detail = /ENOENT|ECONNREFUSED|ECONNRESET|EPIPE|socket hang up/.test(message)
+  const detail = /ENOENT|ECONNREFUSED|ECONNRESET|EPIPE|socket hang up|it is silent/.test(message)
     ? `no container engine answers (${message}); start Docker`
     : /EACCES/.test(message)
       ? `the container engine's socket is closed to this user (${message}); add the user to the group docker`
@@ -59,6 +59,18 @@ const unavailable = (cause: unknown): SandboxError => {
 
 const engine = <A>(use: () => Promise<A>): Effect.Effect<A, SandboxError> =>
   Effect.tryPromise({ try: use, catch: unavailable })
+
+/** What an engine does not do in half a minute it does not do. If it does it later, it is undone like anything in a closed scope. */
+const answered = <A, R>(asked: Effect.Effect<A, SandboxError, R>): Effect.Effect<A, SandboxError, R> =>
+  Effect.flatMap(Effect.forkDetach(asked), (fiber) =>
+    Fiber.join(fiber).pipe(
+      Effect.timeoutOrElse({
+        duration: "30 seconds",
+        orElse: () => Effect.andThen(Effect.forkDetach(Fiber.interrupt(fiber)), unavailable("it is silent"))
+      }),
+      Effect.onInterrupt(() => Fiber.interrupt(fiber))
+    )
+  )
 
 /** Waits until an image is built, telling each step. */
 const build = (docker: Docker, image: string) =>
@@ -98,6 +110,7 @@ const isPodman = ({ Components }: Docker.DockerVersion): boolean =>
 
 const containerOptions = (
   spec: SandboxSpec,
+  runnerArguments: ReadonlyArray<string>,
   image: string,
   boot: string,
   options: Options,
@@ -107,7 +120,7 @@ const containerOptions = (
   const size = `size=${Inside.scratchBytes}`
   return {
     Image: image,
-    Cmd: ["perl", "-e", Runner.program],
+    Cmd: ["perl", "-e", Runner.program, ...runnerArguments],
     User: `${uid}:${gid}`,
     WorkingDir: "/workspace",
     Hostname: "sandbox",
@@ -140,7 +153,8 @@ const containerOptions = (
       PidsLimit: spec.processes,
       Ulimits: [
         { Name: "nofile", Soft: Inside.openFiles, Hard: Inside.openFiles },
-        { Name: "core", Soft: 0, Hard: 0 }
+        { Name: "core", Soft: 0, Hard: 0 },
+        { Name: "fsize", Soft: spec.diskBytes, Hard: spec.diskBytes }
       ],
       IpcMode: "private",
       // What a command prints is for its agent; the engine keeps no copy.
@@ -234,15 +248,17 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
 
       const open = Effect.fn("Sandbox.open")(function* (spec: SandboxSpec) {
         const image = spec.image ?? options.image ?? defaultImage
-        const podman = isPodman(yield* engine(() => docker.version()))
+        const podman = isPodman(yield* answered(engine(() => docker.version())))
         yield* requireImage(image)
-        yield* engine(() => Inside.giveWorkspace(spec))
-        const container = yield* Effect.acquireRelease(
-          engine(() => docker.createContainer(containerOptions(spec, image, boot, options, podman))),
-          (created) => remove(created).pipe(Effect.timeoutOption("10 seconds"), Effect.ignore)
+        const runnerArguments = yield* engine(() => Inside.prepare(spec))
+        const container = yield* answered(
+          Effect.acquireRelease(
+            engine(() => docker.createContainer(containerOptions(spec, runnerArguments, image, boot, options, podman))),
+            (created) => remove(created).pipe(Effect.timeoutOption("10 seconds"), Effect.ignore)
+          )
         )
-        const line = yield* Effect.acquireRelease(attach(docker, container), (attached) =>
-          Effect.sync(() => attached.end())
+        const line = yield* answered(
+          Effect.acquireRelease(attach(docker, container), (attached) => Effect.sync(() => attached.end()))
         )
         const session = Runner.makeSession(`docker:${container.id.slice(0, 12)}`, {
           write: (bytes) => void line.write(bytes),
@@ -265,7 +281,10 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
           }
         })
         const started = yield* Effect.forkChild(session, { startImmediately: true })
-        yield* engine(() => container.start())
+        yield* Effect.mapError(
+          answered(engine(() => container.start())),
+          (error) => Runner.perlMissing(error.message) ?? error
+        )
         const lost = () => new SandboxError({ reason: new SessionLost({ detail: "the sandbox's container is gone" }) })
         const resume = Effect.tryPromise({ try: () => container.unpause(), catch: lost })
         return {
@@ -278,7 +297,7 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
       })
 
       return Sandbox.of({
-        description: engine(() => docker.version()).pipe(
+        description: answered(engine(() => docker.version())).pipe(
           Effect.map((version) => `${isPodman(version) ? "Podman" : "Docker"} ${version.Version}`),
           Effect.orElseSucceed(() => "Docker, which does not answer")
         ),

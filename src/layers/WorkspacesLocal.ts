@@ -8,8 +8,20 @@ import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import { createHash, randomUUID } from "node:crypto"
 import { constants } from "node:fs"
-import { type FileHandle, link, lstat, mkdir, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises"
-import { join, resolve, sep } from "node:path"
+import {
+  type FileHandle,
+  link,
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  writeFile
+} from "node:fs/promises"
+import { dirname, join, resolve, sep } from "node:path"
 import type { AgentName, ConversationId } from "../services/Message.ts"
 import { StoreFailed } from "../services/StoreFailed.ts"
 import { FolderClosed, isFileName, NameInvalid, NameTaken, WorkspaceError, Workspaces } from "../services/Workspaces.ts"
@@ -79,6 +91,45 @@ const clawOf = async (directory: string): Promise<string> => {
   return made
 }
 
+/** Gives a file to whoever a folder is of, where this user may, for everybody to read, whatever the claw's own files are. */
+const give = async (handle: FileHandle, folder: string): Promise<void> => {
+  const [{ gid, uid }, own] = [await stat(folder), await handle.stat()]
+  await handle.chmod(0o644)
+  if (uid !== own.uid || gid !== own.gid) await handle.chown(uid, gid).catch(() => {})
+}
+
+interface Part {
+  readonly path: string
+  readonly handle: FileHandle
+}
+
+/** Puts a part at its place: what has that name is neither followed nor replaced. In a folder that is mounted it is copied. */
+const putAt = async (file: string, part: Part): Promise<void> => {
+  try {
+    return await link(part.path, file)
+  } catch (cause) {
+    if (!hasCode(cause, "EXDEV")) throw cause
+  }
+  const copy = await open(file, "wx")
+  try {
+    await copy.writeFile(part.handle.createReadStream({ start: 0, autoClose: false }))
+    await give(copy, dirname(file))
+    await copy.sync()
+  } catch (cause) {
+    await rm(file, { force: true })
+    throw cause
+  } finally {
+    await copy.close()
+  }
+}
+
+const notPut = (cause: unknown) => {
+  const detail = messageOf(cause)
+  if (hasCode(cause, "EEXIST")) return new NameTaken()
+  const isDisk = hasCode(cause, "ENOSPC", "EDQUOT", "EIO", "EROFS")
+  return isDisk ? new StoreFailed({ detail, cause }) : new FolderClosed({ detail })
+}
+
 /** No more of a file than these bytes. */
 const head = async (handle: FileHandle, size: number) => (await handle.read(Buffer.alloc(size), 0, size, 0)).buffer
 
@@ -129,17 +180,11 @@ export const layer = (options: { readonly directory: string }): Layer.Layer<Work
     const file = join(path, name)
     const part = yield* makePart
     yield* Stream.runForEach(content, (bytes) => attempt(path, () => part.handle.writeFile(bytes)))
-    yield* attempt(path, () => part.handle.sync())
-    // A new link makes the name or fails: it neither follows one that is there nor replaces anything.
-    const made = yield* Effect.result(
-      Effect.tryPromise({
-        try: () => link(part.path, file),
-        catch: (cause) => (hasCode(cause, "EEXIST") ? new NameTaken() : new FolderClosed({ detail: messageOf(cause) }))
-      })
-    )
+    yield* attempt(path, () => give(part.handle, path).then(() => part.handle.sync()))
+    const made = yield* Effect.result(Effect.tryPromise({ try: () => putAt(file, part), catch: notPut }))
     if (Result.isSuccess(made)) return file
     const refused = new WorkspaceError({ folder: path, reason: made.failure })
-    if (made.failure._tag === "FolderClosed") return yield* refused
+    if (made.failure._tag !== "NameTaken") return yield* refused
     const isSame = yield* Effect.orElseSucceed(
       attempt(path, () => holdsTheSame(file, part.handle)),
       () => false

@@ -33,6 +33,11 @@ export interface Granted {
   readonly host: string
   readonly target: string
   readonly write: boolean
+  /**
+   * Its device and inode, where a session that writes to a folder above it can put something else there before it is mounted.
+   * A session in which it is another does not open.
+   */
+  readonly identity?: `${bigint} ${bigint}`
 }
 
 /** A mount is not granted. `rule` says why. */

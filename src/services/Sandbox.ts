@@ -23,6 +23,11 @@ export class ImageMissing extends Schema.TaggedError<ImageMissing>()("ImageMissi
   image: Schema.String,
   detail: Schema.String
 }) {}
+/** The image, or this machine where there is none, lacks a program that every session needs. */
+export class ProgramMissing extends Schema.TaggedError<ProgramMissing>()("ProgramMissing", {
+  program: Schema.String,
+  detail: Schema.String
+}) {}
 /** The session ended under a command: the engine went away, or the sandbox ran out of memory. */
 export class SessionLost extends Schema.TaggedError<SessionLost>()("SessionLost", { detail: Schema.String }) {}
 /** The spec asks for what this implementation cannot enforce. */
@@ -37,7 +42,15 @@ export class FileFailed extends Schema.TaggedError<FileFailed>()("FileFailed", {
 
 /** A sandbox failed, for `reason`. */
 export class SandboxError extends Schema.TaggedError<SandboxError>()("SandboxError", {
-  reason: Schema.Union([SandboxUnavailable, ImageMissing, SessionLost, SpecRejected, WorkspaceFull, FileFailed])
+  reason: Schema.Union([
+    SandboxUnavailable,
+    ImageMissing,
+    ProgramMissing,
+    SessionLost,
+    SpecRejected,
+    WorkspaceFull,
+    FileFailed
+  ])
 }) {
   override get message(): string {
     return this.reason._tag === "FileFailed" ? `${this.reason.path}: ${this.reason.detail}` : this.reason.detail
@@ -50,11 +63,11 @@ export interface SandboxOptions {
   readonly image?: string
   /** Memory, swap included. Default `512 MiB`. */
   readonly memory?: ByteSize.Input
-  /** Processor cores. Default 1. */
+  /** Processor cores, a hundredth at least. Default 1. */
   readonly cpus?: number
   /** Processes and threads at once. Default 256. */
   readonly processes?: number
-  /** What its workspace may hold, on the disk. It is measured by the claw, about once a second. Default `1 GiB`. */
+  /** What its workspace may hold, on the disk, and the size of a file. The first is measured by the claw. Default `1 GiB`. */
   readonly disk?: ByteSize.Input
   /** Open it when a turn begins, while the model thinks, and not by the first tool that needs it. Default false. */
   readonly warm?: boolean
@@ -70,6 +83,8 @@ export interface SandboxSpec {
   readonly memoryBytes: number
   readonly cpus: number
   readonly processes: number
+  /** What the workspace may hold. An implementation holds single files to it; the whole is measured from outside. */
+  readonly diskBytes: number
   /** Host folder that is the session's `/workspace`, readable and writable. It and the mounts are all of the host inside. */
   readonly workspace: string
   readonly mounts: ReadonlyArray<Granted>
@@ -79,16 +94,26 @@ export interface SandboxSpec {
   readonly wayOut: WayOut | undefined
 }
 
-/** Options with their defaults filled in. Throws on a size that is none, because a definition is code. */
+const bytesOf = (size: ByteSize.Input): number => ByteSize.toNumberUnsafe(ByteSize.fromInputUnsafe(size))
+
+/**
+ * Options with their defaults filled in. Throws on a size that is none, and on a limit that is none: an engine takes zero for no
+ * limit.
+ */
 export const makeSpec = (
-  { cpus = 1, image, memory = "512 MiB", processes = 256 }: SandboxOptions,
+  { cpus = 1, disk = "1 GiB", image, memory = "512 MiB", processes = 256 }: SandboxOptions,
   workspace: string,
   mounts: ReadonlyArray<Granted> = [],
   claw?: string,
   wayOut?: WayOut
 ): SandboxSpec => {
-  const memoryBytes = ByteSize.toNumberUnsafe(ByteSize.fromInputUnsafe(memory))
-  return { image, memoryBytes, cpus, processes, workspace, mounts, claw, wayOut }
+  const [memoryBytes, diskBytes] = [bytesOf(memory), bytesOf(disk)]
+  const isLimited = cpus >= 0.01 && cpus < Infinity && Number.isSafeInteger(processes) && processes > 0
+  if (!isLimited || memoryBytes === 0 || diskBytes === 0) {
+    const detail = `no sandbox has ${memory} of memory, ${cpus} processors, ${processes} processes and ${disk} on the disk`
+    throw new SandboxError({ reason: new SpecRejected({ detail }) })
+  }
+  return { image, memoryBytes, cpus, processes, diskBytes, workspace, mounts, claw, wayOut }
 }
 
 /** A command: a `bash` script, or an argument vector that no shell reads. */
@@ -123,6 +148,8 @@ export interface SandboxProcess {
 /** An open sandbox. */
 export interface SandboxSession {
   readonly id: string
+  /** Whether it has ended, so that it begins no command. Not there where it is opened anew by itself. */
+  readonly isLost?: Effect.Effect<boolean>
   readonly exec: (command: Command) => Effect.Effect<SandboxProcess, SandboxError, Scope.Scope>
   /** A file's bytes. Relative paths start at `/workspace`. Fails above `limit` bytes (default 16 MiB). */
   readonly readFile: (path: string, limit?: number) => Effect.Effect<Uint8Array, SandboxError>

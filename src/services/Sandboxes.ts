@@ -1,10 +1,10 @@
 /**
  * Warm sandbox sessions: one per agent and conversation, opened by the first tool call that needs it, closed when idle.
  */
-import * as ByteSize from "effect/ByteSize"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
 import * as FiberHandle from "effect/FiberHandle"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -109,16 +109,16 @@ export class Sandboxes extends Context.Service<Sandboxes>()("effect-claw/service
             const mounts = yield* Effect.mapError(Effect.forEach(wanted.mounts ?? [], grant), rejected)
             const way = yield* wayOut(key, wanted.egress ?? [])
             const claw = yield* Effect.mapError(workspaces.claw, unavailable)
-            const { disk: written = "1 GiB" }: SandboxOptions = wanted
-            const disk = ByteSize.fromInputUnsafe(written)
-            const most = ByteSize.toNumberUnsafe(disk)
+            const spec = yield* Effect.try({
+              try: () => makeSpec(wanted, folder, mounts, claw, way),
+              catch: (cause) => rejected({ message: cause instanceof Error ? cause.message : String(cause) })
+            })
+            const most = spec.diskBytes
             // What cannot be looked at may be anything.
             const measure = (limit: number) => Effect.orElseSucceed(workspaces.size(folder, limit), () => Infinity)
-            const opening = sandbox.open(makeSpec(wanted, folder, mounts, claw, way))
-            const [session, size] = yield* Effect.all([opening, measure(most)], { concurrency: 2 })
+            const [session, size] = yield* Effect.all([sandbox.open(spec), measure(most)], { concurrency: 2 })
             const limited = yield* WorkspaceLimit.make(session, {
               most,
-              shown: ByteSize.format(disk),
               size,
               measure,
               // It closes what this runs in.
@@ -129,26 +129,34 @@ export class Sandboxes extends Context.Service<Sandboxes>()("effect-claw/service
         idleTimeToLive: options.idle ?? "5 minutes"
       })
       /** The least recently used first. */
-      const uses = new Map<string, Use>()
+      const uses: Array<Use> = []
+      const most = options.atMost ?? 16
+
+      /** Closes what nobody uses until no more are open than may be. */
+      const makeRoom: Effect.Effect<void> = Effect.suspend(() => {
+        const idle = uses.length > most ? uses.findIndex(({ calls }) => calls === 0) : -1
+        const closed = idle < 0 ? [] : uses.splice(idle, 1)
+        return Effect.forEach(closed, ({ key }) => Effect.andThen(RcMap.invalidate(sessions, key), makeRoom), {
+          discard: true
+        })
+      })
 
       /** Counts a call as long as its scope is open, and makes room for its session. */
-      const use = Effect.fnUntraced(function* (key: Use["key"]) {
-        const name = `${key.agent} ${key.conversation}`
-        const current = uses.get(name) ?? { key, calls: 0 }
-        yield* Effect.acquireRelease(
+      const use = (key: Use["key"]) =>
+        Effect.acquireRelease(
           Effect.sync(() => {
+            const at = uses.findIndex((one) => Equal.equals(one.key, key))
+            const [current = { key, calls: 0 }] = at < 0 ? [] : uses.splice(at, 1)
             current.calls++
-            uses.delete(name)
-            uses.set(name, current)
+            uses.push(current)
+            return current
           }),
-          () => Effect.sync(() => current.calls--)
-        )
-        if (uses.size <= (options.atMost ?? 16)) return
-        const idle = [...uses].find(([, { calls }]) => calls === 0)
-        if (idle === undefined) return
-        uses.delete(idle[0])
-        yield* RcMap.invalidate(sessions, idle[1].key)
-      })
+          (current) =>
+            Effect.andThen(
+              Effect.sync(() => current.calls--),
+              makeRoom
+            )
+        ).pipe(Effect.andThen(makeRoom))
 
       const session = Effect.fn("Sandboxes.session")(function* (
         agent: AgentName,
@@ -164,8 +172,11 @@ export class Sandboxes extends Context.Service<Sandboxes>()("effect-claw/service
         const key = { agent, conversation, wanted }
         yield* use(key)
         const forget = RcMap.invalidate(sessions, key)
-        // One that could not be opened is no session to keep.
-        const { session, use: awake } = yield* Effect.tapError(RcMap.get(sessions, key), () => forget)
+        // One that could not be opened is no session to keep, nor one that ended while nothing ran in it.
+        const get = Effect.tapError(RcMap.get(sessions, key), () => forget)
+        const kept = yield* get
+        const isGone = yield* kept.session.isLost ?? Effect.succeed(false)
+        const { session, use: awake } = isGone ? yield* Effect.andThen(forget, get) : kept
         yield* Effect.tapError(awake, () => forget)
         const isLost = (error: SandboxError) => (error.reason._tag === "SessionLost" ? forget : Effect.void)
         return {

@@ -10,7 +10,17 @@ import * as Fiber from "effect/Fiber"
 import type * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { chmodSync, mkdtempSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs"
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  symlinkSync,
+  writeFileSync
+} from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 
@@ -23,9 +33,84 @@ const text = (content: Uint8Array) => new TextDecoder().decode(content)
 export const open = (options: Sandbox.SandboxOptions = {}, folder = workspace()) =>
   Effect.flatMap(Sandbox.Sandbox, (sandbox) => sandbox.open(Sandbox.makeSpec(options, folder)))
 
-export const sandboxContract = (layer: Layer.Layer<Sandbox.Sandbox>) => {
-  const test = (name: string, body: Effect.Effect<unknown, unknown, Sandbox.Sandbox | Scope.Scope>) =>
+const testWith =
+  (layer: Layer.Layer<Sandbox.Sandbox>) =>
+  (name: string, body: Effect.Effect<unknown, unknown, Sandbox.Sandbox | Scope.Scope>) =>
     it.live(name, () => body.pipe(Effect.provide(layer), Effect.asVoid))
+
+/** What those promise, besides, that run real programs. */
+export const realSandboxContract = (layer: Layer.Layer<Sandbox.Sandbox>) => {
+  const test = testWith(layer)
+
+  test(
+    "a mount that was replaced after it was granted is refused, be it by a link, another folder or another file",
+    Effect.gen(function* () {
+      const [base, outside] = [workspace(), workspace()]
+      for (const folder of [base, outside]) chmodSync(folder, 0o755)
+      const { open } = yield* Sandbox.Sandbox
+      const place = join(base, "site")
+      const opened = (identity: `${bigint} ${bigint}`) =>
+        Effect.scoped(
+          Effect.flatMap(
+            open(Sandbox.makeSpec({}, workspace(), [{ host: place, target: "/mnt/site", write: false, identity }])),
+            (session) => Sandbox.run(session, { run: "echo on" })
+          )
+        )
+      const makers = [
+        () => mkdirSync(place),
+        () => writeFileSync(place, "one"),
+        () => symlinkSync(outside, place),
+        () => mkdirSync(place)
+      ]
+      for (const [index, make] of makers.entries()) {
+        make()
+        const { dev, ino } = statSync(place, { bigint: true })
+        assert.strictEqual((yield* opened(`${dev} ${ino}`)).stdout, "on\n")
+        renameSync(place, join(base, `${index}`))
+        makers[(index + 1) % makers.length]?.()
+        const error = yield* Effect.flip(opened(`${dev} ${ino}`))
+        assert.strictEqual(error.reason._tag, "SpecRejected")
+        assert.include(error.message, "/mnt/site is not what was granted")
+        renameSync(place, join(base, `${index}+`))
+      }
+    })
+  )
+  test(
+    "no file is larger than the workspace may hold, and none takes room that was not written",
+    Effect.gen(function* () {
+      const session = yield* open({ disk: "1 MiB" })
+      const run = (script: string) => Sandbox.run(session, { run: script })
+      const { stdout } = yield* run("head -c 5000000 /dev/zero > a; truncate -s 2M b; ls -l | awk '{ print $5 }'")
+      assert.isBelow(Math.max(...stdout.split("\n").map(Number)), 1024 ** 2 + 1)
+      assert.include((yield* run("fallocate -l 500K c; du -k c")).stdout, "0\t")
+      // A file system's control, and the terminal's, which is no file system's.
+      const control = (number: string) =>
+        `perl -e 'open my $f, "+>", "d"; ioctl $f, ${number}, my $b = "\\0" x 48; print $!'`
+      assert.match((yield* run(control("0x40305828"))).stdout, /not supported/)
+      assert.match((yield* run(control("0x5401"))).stdout, /ioctl/)
+    })
+  )
+  test(
+    "what was in a workspace before its first session can be written to",
+    Effect.gen(function* () {
+      const folder = workspace()
+      writeFileSync(join(folder, "letter"), "a tpyo", { mode: 0o644 })
+      const session = yield* open({}, folder)
+      yield* session.writeFile("letter", bytes("a typo"))
+      assert.strictEqual(readFileSync(join(folder, "letter"), "utf8"), "a typo")
+    })
+  )
+  test(
+    "where memory runs out commands are killed before what carries them",
+    Effect.gen(function* () {
+      const session = yield* open()
+      assert.strictEqual((yield* Sandbox.run(session, { run: "cat /proc/self/oom_score_adj" })).stdout, "1000\n")
+    })
+  )
+}
+
+export const sandboxContract = (layer: Layer.Layer<Sandbox.Sandbox>) => {
+  const test = testWith(layer)
 
   test(
     "a script's output, errors and exit code come back apart",

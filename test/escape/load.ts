@@ -197,6 +197,13 @@ const disk = group("Disk without end", [
     holds: atMost(128 * MiB)
   },
   {
+    name: "a file in the workspace",
+    alone: { disk: "64 MiB" },
+    container:
+      "head -c 300000000 /dev/zero > x; fallocate -l 300M y; for i in $(seq 9); do fallocate -l 60M $i; done; du -sb --apparent-size . | cut -f 1",
+    holds: atMost(65 * MiB)
+  },
+  {
     name: "files without end in /tmp",
     alone: { memory: "128 MiB" },
     container: 'python3 -c \'\nimport itertools\nfor n in itertools.count(): open(f"/tmp/{n}", "w").close()\'',

@@ -6,7 +6,7 @@ import { mkdtempSync, readFileSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
-import { open, sandboxContract, workspace } from "../contracts/SandboxContract.ts"
+import { open, realSandboxContract, sandboxContract, workspace } from "../contracts/SandboxContract.ts"
 import { describeWithBubblewrap } from "../support/bubblewrap.ts"
 import { processesWith } from "../support/processes.ts"
 
@@ -26,6 +26,7 @@ const standIn = () => {
 
 describeWithBubblewrap("SandboxAppleContainer, on a stand-in of the command", () => {
   sandboxContract(standIn().layer)
+  realSandboxContract(standIn().layer)
 
   it.live("the command is asked for the whole spec, and to delete what it started", () => {
     const { asked, layer } = standIn()
@@ -52,6 +53,7 @@ describeWithBubblewrap("SandboxAppleContainer, on a stand-in of the command", ()
           "--cpus=2",
           "--memory=300M",
           "--ulimit=nproc=99:99",
+          "--ulimit=fsize=1073741824:1073741824",
           "--network=none",
           "--cap-drop=ALL",
           "--read-only",

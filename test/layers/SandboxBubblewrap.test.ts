@@ -7,9 +7,9 @@ import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import { spawn } from "node:child_process"
 import { randomUUID } from "node:crypto"
-import { existsSync, readFileSync, writeFileSync } from "node:fs"
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { open, sandboxContract, workspace } from "../contracts/SandboxContract.ts"
+import { open, realSandboxContract, sandboxContract, workspace } from "../contracts/SandboxContract.ts"
 import { describeWithBubblewrap } from "../support/bubblewrap.ts"
 import { findProcesses, processesBecome, processesWith } from "../support/processes.ts"
 
@@ -24,6 +24,7 @@ const orphan = (mark: string) => `setsid bash -c 'exec -a ${mark} sleep 1000' > 
 
 describeWithBubblewrap("SandboxBubblewrap", () => {
   sandboxContract(SandboxBubblewrap.layer())
+  realSandboxContract(SandboxBubblewrap.layer())
 
   test(
     "there is no network but loopback, which knows its name",
@@ -154,6 +155,18 @@ PY`)
   )
 
   test(
+    "many small processes that fill the memory are told so, and the session goes on",
+    Effect.gen(function* () {
+      const session = yield* open({ memory: "64 MiB" })
+      const small = "(x=$(head -c 400000 /dev/zero | tr '\\0' a); read -t 3 < <(sleep 4)) &"
+      const filled = yield* Sandbox.run(session, { run: `ulimit -s 256; for i in $(seq 230); do ${small} done; wait` })
+      assert.include(filled.stderr, "the sandbox ran out of memory")
+      yield* Effect.sleep("4 seconds")
+      assert.strictEqual((yield* Sandbox.run(session, { run: "echo on" })).stdout, "on\n")
+    })
+  )
+
+  test(
     "what a command leaves running does not hold up its end",
     Effect.gen(function* () {
       const { stdout } = yield* inside("sleep 60 & echo done").pipe(Effect.timeout("10 seconds"))
@@ -208,6 +221,50 @@ PY`)
       assert.strictEqual(yield* processesBecome(mark, 0), 0)
       assert.strictEqual(yield* processesBecome(folder, 0), 0)
       assert.strictEqual((yield* Sandbox.run(other, { run: "echo on" })).stdout, "on\n")
+    })
+  )
+
+  test(
+    "the control groups that a killed claw left are gone at its next start, and another claw's are not",
+    Effect.gen(function* () {
+      const [folder, claw, another] = [workspace(), `claw ${randomUUID()}`, randomUUID()]
+      const sandbox = yield* Sandbox.Sandbox
+      const reap = sandbox.reap ?? assert.fail("it can reap")
+      const parents = ["", "memory", "pids", "cpu"].map((name) => join("/sys/fs/cgroup", name, "effect-claw"))
+      const groups = (of: string) =>
+        parents
+          .filter((parent) => existsSync(parent))
+          .flatMap((parent) => readdirSync(parent).filter((name) => name.startsWith(encodeURIComponent(of)))).length
+      const script = `
+        import * as SandboxBubblewrap from "effect-claw/layers/SandboxBubblewrap"
+        import * as Sandbox from "effect-claw/services/Sandbox"
+        import * as Effect from "effect/Effect"
+        await Effect.runPromise(Effect.scoped(Effect.gen(function* () {
+          const sandbox = yield* Sandbox.Sandbox
+          for (const claw of ${JSON.stringify([claw, another])}) {
+            const session = yield* sandbox.open(Sandbox.makeSpec({}, ${JSON.stringify(folder)}, [], claw))
+            yield* Sandbox.run(session, { run: "echo >> running" })
+          }
+          yield* Effect.never
+        })).pipe(Effect.provide(SandboxBubblewrap.layer())))`
+      const child = spawn(process.execPath, ["--conditions=source", "--input-type=module", "-e", script])
+      yield* Effect.addFinalizer(() =>
+        Effect.andThen(
+          Effect.ignore(reap(another)),
+          Effect.sync(() => child.kill("SIGKILL"))
+        )
+      )
+      const running = join(folder, "running")
+      while (!existsSync(running) || readFileSync(running).length < 2) yield* Effect.sleep("100 millis")
+      const session = yield* sandbox.open(Sandbox.makeSpec({}, workspace(), [], claw))
+      const [before, others] = [groups(claw), groups(another)]
+      child.kill("SIGKILL")
+      assert.strictEqual(yield* processesBecome(folder, 0), 0)
+      yield* reap(claw)
+      assert.strictEqual(groups(claw), before / 2)
+      assert.strictEqual(groups(another), others)
+      assert.isAbove(others, 0)
+      assert.strictEqual((yield* Sandbox.run(session, { run: "echo on" })).stdout, "on\n")
     })
   )
 

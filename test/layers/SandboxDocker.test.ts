@@ -11,14 +11,15 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import { spawn } from "node:child_process"
+import * as TestClock from "effect/testing/TestClock"
+import { execFileSync, spawn } from "node:child_process"
 import { randomUUID } from "node:crypto"
 import { once } from "node:events"
 import { chmodSync, existsSync, mkdtempSync, readFileSync } from "node:fs"
 import { connect, createServer, type Socket } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { open, sandboxContract, workspace } from "../contracts/SandboxContract.ts"
+import { open, realSandboxContract, sandboxContract, workspace } from "../contracts/SandboxContract.ts"
 import { folder } from "../contracts/store.ts"
 import { containersOn, describeWithEngine } from "../support/engine.ts"
 
@@ -61,6 +62,7 @@ const engineBehindSocket = Effect.acquireRelease(
 
 describeWithEngine("SandboxDocker", () => {
   sandboxContract(SandboxDocker.layer())
+  realSandboxContract(SandboxDocker.layer())
 
   test(
     "there is no network but loopback (GHSA-ww6v-v748-x7g9's class)",
@@ -177,10 +179,41 @@ describeWithEngine("SandboxDocker", () => {
   )
 
   test(
+    "many small processes that fill the memory are told so, and the session goes on",
+    Effect.gen(function* () {
+      const session = yield* open({ memory: "64 MiB" })
+      const small = "(x=$(head -c 400000 /dev/zero | tr '\\0' a); read -t 3 < <(sleep 4)) &"
+      const filled = yield* Sandbox.run(session, { run: `ulimit -s 256; for i in $(seq 230); do ${small} done; wait` })
+      assert.include(filled.stderr, "the sandbox ran out of memory")
+      yield* Effect.sleep("4 seconds")
+      assert.strictEqual((yield* Sandbox.run(session, { run: "echo on" })).stdout, "on\n")
+    })
+  )
+
+  test(
     "what a command leaves running does not hold up its end",
     Effect.gen(function* () {
       const { stdout } = yield* inside("sleep 60 & echo done").pipe(Effect.timeout("10 seconds"))
       assert.strictEqual(stdout, "done\n")
+    })
+  )
+
+  test(
+    "an image that lacks a program which is needed is refused, with which",
+    Effect.gen(function* () {
+      for (const [program, path] of [
+        ["bash", "/bin/bash"],
+        ["perl", "/usr/bin/perl*"]
+      ] as const) {
+        const image = `claw-test-without-${program}`
+        const dockerfile = `FROM ${SandboxDocker.defaultImage}\nUSER root\nRUN rm ${path}\nUSER claw\n`
+        execFileSync("docker", ["build", "-q", "-t", image, "-"], { input: dockerfile })
+        const error = yield* Effect.flip(Effect.scoped(open({ image }))).pipe(
+          Effect.ensuring(Effect.sync(() => execFileSync("docker", ["rmi", image])))
+        )
+        assert(error.reason._tag === "ProgramMissing", error.message)
+        assert.strictEqual(error.reason.program, program)
+      }
     })
   )
 
@@ -323,6 +356,50 @@ describeWithEngine("SandboxDocker", () => {
         )
       )
     )
+  )
+
+  it.effect("an engine that takes what it is asked and never answers is none after half a minute", () =>
+    Effect.gen(function* () {
+      const path = join(yield* folder, "engine.sock")
+      const asked = Promise.withResolvers<void>()
+      const server = createServer((client) => void client.on("data", () => asked.resolve()).on("error", () => {}))
+      yield* Effect.addFinalizer(() => Effect.sync(() => server.close()))
+      yield* Effect.promise(() => once(server.listen(path), "listening"))
+      const opening = yield* Effect.forkChild(
+        Effect.flip(open()).pipe(Effect.provide(SandboxDocker.layer({ socketPath: path })))
+      )
+      yield* Effect.promise(() => asked.promise)
+      yield* TestClock.adjust("30 seconds")
+      const { reason } = yield* Fiber.join(opening)
+      assert.strictEqual(reason._tag, "SandboxUnavailable")
+      assert.include(reason.detail, "no container engine answers (it is silent)")
+    })
+  )
+
+  it.live("a session that ended while nothing ran in it fails nobody", () =>
+    Effect.gen(function* () {
+      const directory = yield* folder
+      yield* Effect.gen(function* () {
+        const sandboxes = yield* Sandboxes.Sandboxes
+        const run = sandboxes.session(AgentName.make("andy"), ConversationId.make("memory:chat"), Rights.none).pipe(
+          Effect.flatMap((session) => Sandbox.run(session, { run: "echo on" })),
+          Effect.scoped
+        )
+        assert.strictEqual((yield* run).stdout, "on\n")
+        for (const id of yield* Effect.promise(() => containersOn(directory))) {
+          yield* Effect.promise(() => docker.getContainer(id).remove({ force: true }))
+        }
+        yield* Effect.sleep("500 millis")
+        assert.strictEqual((yield* run).stdout, "on\n")
+      }).pipe(
+        Effect.provide(
+          Sandboxes.layer({ optionsOf: () => ({}) }).pipe(
+            Layer.provide(SandboxDocker.layer()),
+            Layer.provide(WorkspacesLocal.layer({ directory }))
+          )
+        )
+      )
+    })
   )
 
   it.live("an engine that goes away in the middle of a command loses the session, and says so", () =>

@@ -2,9 +2,23 @@ import { assert, describe, it } from "@effect/vitest"
 import * as SandboxAppleContainer from "effect-claw/layers/SandboxAppleContainer"
 import * as SandboxBubblewrap from "effect-claw/layers/SandboxBubblewrap"
 import * as SandboxVirtual from "effect-claw/layers/SandboxVirtual"
-import type * as Sandbox from "effect-claw/services/Sandbox"
+import * as Sandbox from "effect-claw/services/Sandbox"
 import * as Effect from "effect/Effect"
 import { open } from "../contracts/SandboxContract.ts"
+
+describe("a limit that is none is refused, since an engine would take it for no limit", () => {
+  const rows: ReadonlyArray<Sandbox.SandboxOptions> = [
+    ...[0, -1, NaN, Infinity, 1e-10].map((cpus) => ({ cpus })),
+    ...[0, -1, NaN, Infinity, 1.5].map((processes) => ({ processes })),
+    { memory: "0 B" },
+    { disk: "0 B" }
+  ]
+  for (const options of rows) {
+    it(Object.entries(options).join().replace(",", ": "), () =>
+      assert.throws(() => Sandbox.makeSpec(options, "/w"), /no sandbox has/)
+    )
+  }
+})
 
 describe("what a sandbox cannot enforce it rejects, and says so", () => {
   const [bubblewrap, apple] = [SandboxBubblewrap.layer(), SandboxAppleContainer.layer()]

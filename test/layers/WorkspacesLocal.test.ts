@@ -9,6 +9,7 @@ import * as Stream from "effect/Stream"
 import { execFileSync } from "node:child_process"
 import {
   chmodSync,
+  chownSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -133,6 +134,65 @@ describe("WorkspacesLocal", () => {
       yield* Effect.provide(place("a"), WorkspacesLocal.layer({ directory: join(directory, "w") }))
       assert.deepStrictEqual(readdirSync(join(directory, "w", ".parts")), [])
     }))
+
+  test("a file is of the folder's owner, and for everybody to read, whatever the claw makes its own files", () =>
+    Effect.gen(function* () {
+      const inside = yield* workspace
+      const isRoot = process.getuid?.() === 0
+      if (isRoot) chownSync(inside, 1000, 1001)
+      const before = process.umask(0o077)
+      const path = yield* Effect.ensuring(
+        place("a"),
+        Effect.sync(() => process.umask(before))
+      )
+      const { gid, mode, uid } = lstatSync(path)
+      assert.strictEqual(mode & 0o777, 0o644)
+      if (isRoot) assert.deepStrictEqual([uid, gid], [1000, 1001])
+    }))
+
+  /** A folder on another file system, with so much room. */
+  const mounted = (room: string) =>
+    Effect.flatMap(workspace, (inside) =>
+      Effect.acquireRelease(
+        Effect.sync(() => {
+          execFileSync("mount", ["-t", "tmpfs", "-o", `size=${room}`, "tmpfs", inside])
+          chownSync(inside, 1000, 1000)
+          return inside
+        }),
+        () => Effect.sync(() => execFileSync("umount", [inside]))
+      )
+    )
+  const mayMount = (() => {
+    try {
+      execFileSync("unshare", ["--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], { stdio: "ignore" })
+      return process.getuid?.() === 0
+    } catch {
+      return false
+    }
+  })()
+
+  describe.runIf(mayMount)("a conversation's folder that is mounted", () => {
+    test("takes files as others do", () =>
+      Effect.gen(function* () {
+        const inside = yield* mounted("1M")
+        const path = yield* place("a")
+        assert.strictEqual(readFileSync(path, "utf8"), "content")
+        const { mode, uid } = lstatSync(path)
+        assert.deepStrictEqual([mode & 0o777, uid], [0o644, 1000])
+        assert.strictEqual(yield* place("a"), path)
+        symlinkSync("/etc/passwd", join(inside, "b"))
+        assert.strictEqual((yield* Effect.flip(place("b"))).reason._tag, "NameTaken")
+      }).pipe(Effect.scoped))
+
+    test("and is full has no part of one", () =>
+      Effect.gen(function* () {
+        const inside = yield* mounted("64k")
+        const large = Stream.make(new Uint8Array(1024 ** 2))
+        const error = yield* Effect.flip(Workspaces.use((workspaces) => workspaces.place(andy, chat, "a", large)))
+        assert.strictEqual(error.reason._tag, "StoreFailed")
+        assert.deepStrictEqual(below(inside), [])
+      }).pipe(Effect.scoped))
+  })
 
   test("a link that comes and goes at that name is never followed", (directory) =>
     Effect.gen(function* () {

@@ -133,6 +133,41 @@ describe("Sandboxes", () => {
     }).pipe(Effect.provide(parts(SandboxMemory.layer(), { atMost: 2 })))
   )
 
+  it.effect("those that were in use at once, or had other rights, are no more than may be when they end", () =>
+    Effect.gen(function* () {
+      const { open } = yield* SandboxMemory.SandboxMemory
+      const chats = Array.from({ length: 10 }, (_, chat) => ConversationId.make(`memory:${chat}`))
+      yield* Effect.scoped(
+        Effect.andThen(
+          Effect.forEach(chats, (chat) => session(andy, chat)),
+          Effect.sync(() => assert.strictEqual(open.size, 10))
+        )
+      )
+      assert.strictEqual(open.size, 2)
+      for (const chat of chats) {
+        for (const rights of [granted, new Rights({ tools: [] })]) yield* Effect.scoped(session(andy, chat, rights))
+        assert.strictEqual(open.size, 2)
+      }
+    }).pipe(
+      Effect.provide(
+        parts(SandboxMemory.layer(), { atMost: 2, optionsOf: () => ({ mounts: [Mount.readonly("~/notes")] }) })
+      ),
+      Effect.provideService(Mount.Mounts, { grant: ({ host, write }) => Effect.succeed({ host, target: host, write }) })
+    )
+  )
+
+  it.effect("limits that are none are refused, and open nothing", () =>
+    Effect.gen(function* () {
+      assert.strictEqual((yield* Effect.flip(session())).reason._tag, "SpecRejected")
+      assert.strictEqual((yield* Effect.flip(session(bea))).reason._tag, "SpecRejected")
+      assert.deepStrictEqual((yield* SandboxMemory.SandboxMemory).opened, [])
+    }).pipe(
+      Effect.provide(
+        parts(SandboxMemory.layer(), { optionsOf: (agent) => (agent === andy ? { cpus: 0 } : { memory: -1 }) })
+      )
+    )
+  )
+
   it.effect("mounts are opened with as they are granted, and refused with the rule", () =>
     Effect.gen(function* () {
       const { opened } = yield* SandboxMemory.SandboxMemory
@@ -331,6 +366,35 @@ describe("Sandboxes", () => {
       }).pipe(Effect.provide(bounded(() => size, SandboxMemory.layer())))
     })
 
+    it.effect("it is looked at no less than each three seconds, however long a look takes", () => {
+      let looks = 0
+      const slow = Layer.effect(
+        Workspaces,
+        Effect.map(Workspaces, (of) => ({
+          ...of,
+          size: () =>
+            Effect.delay(
+              Effect.sync(() => looks++),
+              "2 seconds"
+            )
+        }))
+      ).pipe(Layer.provide(workspaces))
+      return Effect.gen(function* () {
+        const opening = yield* Effect.forkChild(run())
+        yield* TestClock.adjust("2 seconds")
+        yield* Fiber.join(opening)
+        yield* TestClock.adjust("28 seconds")
+        assert.strictEqual(looks, 7)
+      }).pipe(
+        Effect.provide(
+          Sandboxes.layer({ optionsOf: () => ({}) }).pipe(
+            Layer.provideMerge(SandboxMemory.layer()),
+            Layer.provide(slow)
+          )
+        )
+      )
+    })
+
     it.effect("in one that is full, commands can write nothing, until there is room again", () => {
       let size = 11 * mebibyte
       return Effect.gen(function* () {
@@ -339,7 +403,10 @@ describe("Sandboxes", () => {
         const write = (bytes: number) => opened.writeFile("a", new Uint8Array(bytes))
         yield* Sandbox.run(opened, { run: "rm big" })
         yield* Sandbox.run(opened, { run: ["rm", "it's"] })
-        assert.match(String(commands[0]?.command.run), /^{ trap .* ulimit -f 0; .*holds more than 10 MiB.*\nrm big$/)
+        assert.match(
+          String(commands[0]?.command.run),
+          /^{ trap .* ulimit -f 0; .*holds more than 10 MiB.*found: 11 MiB.*\nrm big$/
+        )
         assert.deepStrictEqual(commands[1]?.command.run.slice(-3), ["bash", "rm", "it's"])
         assert.strictEqual((yield* Effect.flip(write(1))).reason._tag, "WorkspaceFull")
         size = 9 * mebibyte
@@ -378,6 +445,25 @@ describe("Sandboxes", () => {
       assert.strictEqual(open.size, 0)
     })
   )
+
+  it.effect("a session that ended while nothing ran in it is opened anew, once", () => {
+    const gone = new Set<string>()
+    const sandbox = Layer.effect(
+      Sandbox.Sandbox,
+      Effect.map(Sandbox.Sandbox, (memory) => ({
+        ...memory,
+        open: (spec: Sandbox.SandboxSpec) =>
+          Effect.map(memory.open(spec), (opened) => ({ ...opened, isLost: Effect.sync(() => gone.has(opened.id)) }))
+      }))
+    ).pipe(Layer.provideMerge(SandboxMemory.layer()))
+    return Effect.gen(function* () {
+      const { id } = yield* run()
+      gone.add(id)
+      assert.strictEqual((yield* run()).id, "memory-2")
+      assert.strictEqual((yield* run()).id, "memory-2")
+      assert.strictEqual((yield* SandboxMemory.SandboxMemory).open.size, 1)
+    }).pipe(Effect.provide(parts(sandbox)))
+  })
 
   it.effect("a session that was lost fails its command, and the next has a new one", () => {
     let broken = true

@@ -10,6 +10,6 @@ done
 [ -z "$bundle" ] || perl -MJSON::PP -0777 -i -pe '
   my $config = decode_json($_);
   my $limits = $config->{process}{rlimits} // [];
-  $config->{process}{rlimits} = [grep { $_->{hard} < 1000000 } @$limits];
+  $config->{process}{rlimits} = [grep { $_->{type} eq "RLIMIT_FSIZE" || $_->{hard} < 1000000 } @$limits];
   $_ = encode_json($config)' "$bundle/config.json"
 exec "$(command -v crun || command -v runc)" "$@"

@@ -59,11 +59,10 @@ export const makeSession = Effect.fnUntraced(function* (
       child.on("close", () => onEnd(said.trim() === "" ? "the sandbox ended" : `the sandbox ended: ${said.trim()}`))
     }
   }).pipe(
-    Effect.mapError(
-      ({ message }) =>
-        new SandboxError({
-          reason: new SandboxUnavailable({ detail: advice(said.trim() === "" ? message : said.trim()) })
-        })
-    )
+    Effect.mapError((error) => {
+      if (error.reason._tag !== "SessionLost") return error
+      const detail = advice(said.trim() === "" ? error.message : said.trim())
+      return Runner.perlMissing(said) ?? new SandboxError({ reason: new SandboxUnavailable({ detail }) })
+    })
   )
 })

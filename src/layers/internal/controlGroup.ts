@@ -66,22 +66,38 @@ const hierarchiesOf = ({ cpus, memoryBytes, processes }: SandboxSpec) => {
   })
 }
 
-/**
- * Takes away groups that a killed claw left. Those with a process in them cannot be, and a claw that lives starts one at
- * once, so that an empty one is nobody's after a minute.
- */
-const sweep = Effect.fnUntraced(function* (parent: string) {
-  const now = yield* Clock.currentTimeMillis
+/** What the names of a claw's groups begin with, and those of this run. */
+const namesOf = (claw = "") => `${encodeURIComponent(claw)}.`
+const boot = randomUUID()
+
+/** Takes away those groups that are left. One with a process in it cannot be. */
+const sweep = Effect.fnUntraced(function* (parent: string, isLeft: (name: string) => Promise<boolean>) {
   const groups = yield* attempt(() => readdir(parent, { withFileTypes: true }))
   yield* Effect.forEach(
-    groups.filter((entry) => entry.isDirectory()).map((entry) => join(parent, entry.name)),
-    (group) =>
-      Effect.ignore(attempt(async () => void ((await stat(group)).mtimeMs < now - 60_000 && (await rmdir(group)))))
+    groups.filter((entry) => entry.isDirectory()),
+    ({ name }) => Effect.ignore(attempt(async () => void ((await isLeft(name)) && (await rmdir(join(parent, name))))))
   )
 })
 
+/** A claw that lives starts a process in its group at once, so that an empty one is nobody's after a minute. */
+const sweepOld = Effect.fnUntraced(function* (parent: string) {
+  const now = yield* Clock.currentTimeMillis
+  yield* sweep(parent, async (name) => (await stat(join(parent, name))).mtimeMs < now - 60_000)
+})
+
+/** Takes away the empty groups of a claw's earlier runs. Only root makes any that stay. */
+export const reap = (claw: string): Effect.Effect<void> =>
+  Effect.forEach(
+    ["", ...controllers].map((controller) => join(mounted, controller, "effect-claw")),
+    (parent) =>
+      Effect.ignore(
+        sweep(parent, async (name) => name.startsWith(namesOf(claw)) && !name.startsWith(`${namesOf(claw)}${boot}.`))
+      ),
+    { discard: true }
+  )
+
 const ofRoot = Effect.fnUntraced(function* (spec: SandboxSpec) {
-  const id = randomUUID()
+  const id = `${namesOf(spec.claw)}${boot}.${randomUUID()}`
   const groups = yield* Effect.forEach(
     hierarchiesOf(spec),
     Effect.fnUntraced(function* ({ limits, parent, target }) {
@@ -92,7 +108,7 @@ const ofRoot = Effect.fnUntraced(function* (spec: SandboxSpec) {
         await writeFile(join(mounted, "cgroup.subtree_control"), enabled)
         await writeFile(join(parent, "cgroup.subtree_control"), enabled)
       })
-      yield* sweep(parent)
+      yield* sweepOld(parent)
       const group = join(parent, id)
       yield* Effect.acquireRelease(
         attempt(() => mkdir(group)),

@@ -1,7 +1,7 @@
 /**
  * What is inside of a sandbox that runs real programs, whatever encloses it.
  */
-import { lchown } from "node:fs/promises"
+import { lchown, readdir, stat } from "node:fs/promises"
 import type { WayOut } from "../../services/Egress.ts"
 import type { Granted } from "../../services/Mount.ts"
 import type { SandboxSpec } from "../../services/Sandbox.ts"
@@ -57,10 +57,22 @@ export const user = (): { readonly uid: number; readonly gid: number } => {
   return uid === 0 ? { uid: 1000, gid: 1000 } : { uid, gid: process.getgid?.() ?? 1000 }
 }
 
-/** Makes the workspace that user's. */
-export const giveWorkspace = async ({ workspace }: SandboxSpec): Promise<void> => {
+/**
+ * Makes the workspace that user's, with what was put there before there was a session, and tells what the runner is to find in its
+ * place, as its arguments.
+ */
+export const prepare = async ({ mounts, workspace }: SandboxSpec): Promise<ReadonlyArray<string>> => {
   const { gid, uid } = user()
-  if (process.getuid?.() === 0) await lchown(workspace, uid, gid)
+  const { dev, ino, uid: owner } = await stat(workspace, { bigint: true })
+  if (process.getuid?.() === 0 && Number(owner) !== uid) {
+    const names = await readdir(workspace, "buffer")
+    await Promise.all(names.map((name) => lchown(Buffer.concat([Buffer.from(`${workspace}/`), name]), uid, gid)))
+    await lchown(workspace, uid, gid)
+  }
+  // Nobody inside can replace it: by it the runner knows whether devices have the numbers here that they have outside.
+  const identity = `${dev} ${ino}`
+  const known = mounts.filter((mount) => mount.identity !== undefined)
+  return [{ identity, target: "/workspace" }, ...known].map((mount) => `${mount.identity} ${mount.target}`)
 }
 
 /** All of the host that is inside. */

@@ -7,7 +7,8 @@
  *
  * A frame is a 32-bit length, a type byte and a 32-bit command number, big-endian, and then its content. To the runner:
  * 1 start (folder, output limit, number of arguments, arguments, environment, separated by NUL), 2 stdin, 3 end of stdin,
- * 4 kill. From it: 1 stdout, 2 stderr, 3 exit (code and dropped bytes), 4 could not start, 5 ready.
+ * 4 kill. From it: 1 stdout, 2 stderr, 3 exit (code and dropped bytes), 4 could not start, 5 ready (nothing; or
+ * `mount` and which is another than was granted, or `program` and which is not there).
  */
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
@@ -20,9 +21,11 @@ import {
   type Command,
   type CommandExit,
   FileFailed,
+  ProgramMissing,
   SandboxError,
   type SandboxSession,
-  SessionLost
+  SessionLost,
+  SpecRejected
 } from "../../services/Sandbox.ts"
 
 const read = (file: string) => readFileSync(new URL(`../../../sandbox/${file}`, import.meta.url), "utf8")
@@ -76,7 +79,9 @@ export const makeSession = Effect.fnUntraced(function* (
   }
 
   const onFrame = (type: number, number: number, content: Buffer) => {
-    if (type === 5) return void Deferred.doneUnsafe(ready, Effect.void)
+    if (type === 5) {
+      return void Deferred.doneUnsafe(ready, content.length === 0 ? Effect.void : Effect.fail(unfit(String(content))))
+    }
     const command = running.get(number)
     if (command === undefined) return
     if (type === 1 || type === 2) {
@@ -123,8 +128,7 @@ export const makeSession = Effect.fnUntraced(function* (
   yield* Deferred.await(ready).pipe(
     Effect.timeoutOrElse({
       duration: "20 seconds",
-      orElse: () =>
-        new SandboxError({ reason: new SessionLost({ detail: "the image does not start; it needs perl and bash" }) })
+      orElse: () => new SandboxError({ reason: new SessionLost({ detail: "the sandbox does not start" }) })
     })
   )
 
@@ -192,6 +196,7 @@ export const makeSession = Effect.fnUntraced(function* (
 
   return {
     id,
+    isLost: Effect.sync(() => lost !== undefined),
     exec,
     readFile: (path, limit = 16 * 1024 * 1024) => onFile(path, limit, { run: ["cat", "--", absolute(path)] }),
     writeFile: (path, content) =>
@@ -204,6 +209,26 @@ export const makeSession = Effect.fnUntraced(function* (
       )
   }
 })
+
+/** Why there can be no session. */
+const unfit = (told: string) => {
+  const [, kind, name = ""] = /^(\w+) (.*)$/.exec(told) ?? []
+  return kind === "program" ? programMissing(name) : replaced(name)
+}
+
+const programMissing = (program: string) => {
+  const detail = `there is no ${program} in the sandbox; it needs an image, or a machine, with bash, perl and coreutils`
+  return new SandboxError({ reason: new ProgramMissing({ program, detail }) })
+}
+
+/** What whoever starts the runner says when there is no perl. */
+export const perlMissing = (said: string): SandboxError | undefined =>
+  /\bperl\b.*(?:not found|no such file)/i.test(said) ? programMissing("perl") : undefined
+
+const replaced = (target: string) => {
+  const detail = `what is mounted at ${target} is not what was granted: it was replaced meanwhile, or the engine shows no inodes of the host`
+  return new SandboxError({ reason: new SpecRejected({ detail }) })
+}
 
 const absolute = (path: string): string => (path.startsWith("/") ? path : `/workspace/${path}`)
 

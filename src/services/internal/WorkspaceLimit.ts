@@ -5,6 +5,7 @@
  * is open. What crosses the limit ends its session, with all that runs inside. In a session that is opened on a workspace
  * which is full, files can be deleted and not written to: its commands have `ulimit -f 0`, which the kernel holds.
  */
+import * as ByteSize from "effect/ByteSize"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -12,13 +13,12 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { type Command, SandboxError, type SandboxSession, WorkspaceFull } from "../Sandbox.ts"
 
-/** How often it is measured; less often where that takes longer than a tenth of it. */
-const interval = Duration.seconds(1)
+/** How long it is left alone between two looks: ten times as long as a look takes, within these. */
+const interval = Duration.clamp({ minimum: Duration.seconds(1), maximum: Duration.seconds(3) })
 
-/** `most` is in bytes, and `shown` is it for people; `size` is what `measure(most)` gave. `end` closes the session. */
+/** `most` is in bytes; `size` is what `measure(most)` gave. `end` closes the session. */
 export interface Options {
   readonly most: number
-  readonly shown: string
   readonly size: number
   /** Counts no further than a limit. */
   readonly measure: (limit: number) => Effect.Effect<number>
@@ -30,8 +30,9 @@ export const make = Effect.fnUntraced(function* (
   session: SandboxSession,
   options: Options
 ): Effect.fn.Return<SandboxSession, never, Scope.Scope> {
-  const { end, measure, most, shown } = options
-  const detail = `the workspace holds more than ${shown}; delete files, nothing else can be written before`
+  const { end, measure, most } = options
+  const shown = (bytes: number) => (bytes < Infinity ? ByteSize.format(ByteSize.bytes(bytes)) : "what cannot be read")
+  const detail = `the workspace holds more than ${shown(most)}; delete files, nothing else can be written before`
   const full = new SandboxError({ reason: new WorkspaceFull({ detail }) })
   const crossed = yield* Deferred.make<never, SandboxError>()
   const over = Deferred.await(crossed)
@@ -45,9 +46,9 @@ export const make = Effect.fnUntraced(function* (
       if (size <= most) bound = most
     })
   )
-  let wait = interval
+  let wait = interval(Duration.zero)
   yield* Effect.suspend(() => Effect.delay(Effect.timed(look), wait)).pipe(
-    Effect.tap(([took]) => Effect.sync(() => (wait = Duration.max(interval, Duration.times(took, 10))))),
+    Effect.tap(([took]) => Effect.sync(() => (wait = interval(Duration.times(took, 10))))),
     Effect.repeat({ until: () => size > bound }),
     Effect.andThen(Deferred.fail(crossed, full)),
     Effect.andThen(end),
@@ -64,7 +65,7 @@ export const make = Effect.fnUntraced(function* (
   return {
     ...session,
     exec: Effect.fnUntraced(function* (command) {
-      const began = session.exec((yield* hasRoom(0)) ? command : leashed(command, detail))
+      const began = session.exec((yield* hasRoom(0)) ? command : leashed(command, `${detail} (found: ${shown(size)})`))
       const process = yield* Effect.raceFirst(began, over)
       return {
         stdout: Stream.interruptWhen(process.stdout, over),
