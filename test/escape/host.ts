@@ -7,7 +7,7 @@ import * as Sandbox from "effect-claw/services/Sandbox"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import { spawn } from "node:child_process"
-import { chmodSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import { chmodSync, mkdirSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { type Attempt, group, real, kinds, type Opened, type Stage } from "./Attempt.ts"
 import { tried } from "./scripts.ts"
@@ -213,11 +213,14 @@ const repository = group("A hostile workspace", [
   }
 ])
 
-/** Swaps a folder and a link to the outside as fast as it can; from inside, or by somebody on the host. */
+/**
+ * Swaps a folder and a link to the outside as fast as it can; from inside, or by somebody on the host. After each thousand, a file
+ * is one byte longer.
+ */
 const swapInside = (outside: string) =>
-  `ln -s ${outside} link; renice 19 $$ > /dev/null; ${tried(`(lambda: [libc.renameat2(-100, b'd', -100, b'link', 2) for _ in iter(int, 1)])()`)}`
+  `ln -s ${outside} link; renice 19 $$ > /dev/null; ${tried(`all([[libc.renameat2(-100, b'd', -100, b'link', 2) for _ in range(1000)], open('swaps', 'a').write('x')] for _ in iter(int, 1))`)}`
 const swapper =
-  '($d, $link, $machine) = ("d", "link", `uname -m`); $call = $machine =~ /x86/ ? 316 : 276; syscall($call, -100, $d, -100, $link, 2) while 1'
+  '($d, $link, $machine) = ("d", "link", `uname -m`); $call = $machine =~ /x86/ ? 316 : 276; while (1) { syscall($call, -100, $d, -100, $link, 2) for 1 .. 1000; open $f, ">>", "swaps"; print $f "x"; close $f }'
 
 const race = (operations: number, by: "inside" | "host") => (stage: Stage) =>
   Effect.gen(function* () {
@@ -253,6 +256,7 @@ const race = (operations: number, by: "inside" | "host") => (stage: Stage) =>
         ),
       { concurrency: 16, discard: true }
     )
+    assert.isAtLeast(statSync(join(workspace, "swaps")).size, 10, "thousands of swaps")
     assert.hasAnyKeys(came, ["mine"], "the race is run")
     assert.hasAnyKeys(came, ["refused"], "the race is run")
     assert.notProperty(came, "outside", "reads of what is outside")
