@@ -49,7 +49,8 @@ const callTools = Effect.fnUntraced(function* (work: Work.Work, next: Extract<Tu
   }
   const make = Effect.fnUntraced(function* (call: (typeof calls)[number]) {
     const { id, name: tool, params } = call
-    yield* observe({ _tag: "ToolCalled", call: id, tool, params })
+    const shown: unknown = JSON.parse(work.leaks.hide(JSON.stringify(params ?? null)))
+    yield* observe({ _tag: "ToolCalled", call: id, tool, params: shown })
     const output = outputId(turn.turn, step, `.${id}`)
     const given = { call, agent: ready, interrupted: interrupted.has(id), approval: approvals.get(id), textLimit }
     const { outputs: said, result } = yield* guard.call({ ...given, turn, output })

@@ -80,7 +80,9 @@ it.live("spans have no secret: not in attributes, not in events, not in the erro
     const way = yield* egress.open({
       agent: Message.AgentName.make("andy"),
       conversation: Message.ConversationId.make("test:1"),
-      rules: [Egress.allow("a.test", { ports: [server.port], addresses: ["127.0.0.1"], secret: "TOKEN" })]
+      rules: [
+        Egress.allow("a.test", { ports: [server.port], addresses: ["127.0.0.1"], secret: "TOKEN", insecure: true })
+      ]
     })
     const headers = { authorization: `Bearer ${way.environment["TOKEN"]}` }
     const asked = (path: string) =>

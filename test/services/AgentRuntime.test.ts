@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as JournalSql from "effect-claw/layers/JournalSql"
 import * as LedgerSql from "effect-claw/layers/LedgerSql"
 import * as ModelScripted from "effect-claw/layers/ModelScripted"
+import { Vault } from "effect-claw/services/Vault"
 import * as Agent from "effect-claw/services/Agent"
 import * as AgentRuntime from "effect-claw/services/AgentRuntime"
 import { CurrentTurn } from "effect-claw/services/CurrentTurn"
@@ -29,6 +30,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
@@ -422,6 +424,19 @@ describe("AgentRuntime", () => {
         assert.strictEqual((yield* ledger.spent({ sender: Sender.make("memory:ada") })).calls, 3)
       }).pipe(Effect.provide(alone(endless, make(quiet, { limits: { steps: 3 } }))))
     )
+  })
+
+  it.effect("what is shown of a call has no secret in it", () => {
+    const secret = "hunter2-hunter2-hunter2"
+    const model = ModelScripted.layer([
+      { calls: [{ name: "add", id: "one", params: { id: 1, note: `with ${secret}` } }] },
+      ModelScripted.text("done")
+    ])
+    return Effect.gen(function* () {
+      yield* say("hi")
+      const called = (yield* run()).find(({ _tag }) => _tag === "ToolCalled")
+      assert.deepInclude(called, { params: { id: 1, note: "with [REDACTED]" } })
+    }).pipe(Effect.provide(alone(model)), Effect.provideService(Vault, new Map([["TOKEN", Redacted.make(secret)]])))
   })
 
   describe("bounds of time and money", () => {
