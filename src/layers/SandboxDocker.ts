@@ -15,6 +15,7 @@ import * as Semaphore from "effect/Semaphore"
 import { randomUUID } from "node:crypto"
 import { fileURLToPath } from "node:url"
 import { Duplex, Writable } from "node:stream"
+import { setTimeout } from "node:timers/promises"
 import {
   ImageMissing,
   Sandbox,
@@ -260,6 +261,11 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
         const line = yield* answered(
           Effect.acquireRelease(attach(docker, container), (attached) => Effect.sync(() => attached.end()))
         )
+        // Asked before it is started: one that has ended is removed at once.
+        const code = container.wait({ condition: "next-exit" }).then(
+          ({ StatusCode }: { readonly StatusCode: unknown }) => StatusCode,
+          () => undefined
+        )
         const session = Runner.makeSession(`docker:${container.id.slice(0, 12)}`, {
           write: (bytes) => void line.write(bytes),
           close: () => line.end(),
@@ -276,7 +282,10 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
               sink(onData),
               sink(() => {})
             )
-            const ended = () => onEnd("the sandbox's container ended")
+            const ended = () =>
+              void Promise.race([code, setTimeout(1000, undefined, { ref: false })]).then((told) =>
+                onEnd(told === 137 ? Runner.killed : "the sandbox's container ended")
+              )
             line.on("end", ended).on("close", ended).on("error", ended)
           }
         })

@@ -191,6 +191,18 @@ describeWithEngine("SandboxDocker", () => {
   )
 
   test(
+    "one whose memory is full of files is lost, and says so",
+    Effect.gen(function* () {
+      const session = yield* open({ memory: "64 MiB" })
+      const fill = Sandbox.run(session, { run: "head -c 100M /dev/zero > /tmp/x" })
+      assert.include((yield* fill).stderr, "the sandbox ran out of memory")
+      const error = yield* Effect.flip(Effect.repeat(fill, { times: 20 }))
+      assert.strictEqual(error.reason._tag, "SessionLost")
+      assert.include(error.message, "when its memory is full")
+    })
+  )
+
+  test(
     "what a command leaves running does not hold up its end",
     Effect.gen(function* () {
       const { stdout } = yield* inside("sleep 60 & echo done").pipe(Effect.timeout("10 seconds"))

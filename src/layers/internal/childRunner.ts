@@ -56,7 +56,11 @@ export const makeSession = Effect.fnUntraced(function* (
     close: () => void stdin?.end(),
     listen: (onData, onEnd) => {
       stdout?.on("data", onData)
-      child.on("close", () => onEnd(said.trim() === "" ? "the sandbox ended" : `the sandbox ended: ${said.trim()}`))
+      child.on("close", (code) =>
+        onEnd(
+          code === 137 ? Runner.killed : said.trim() === "" ? "the sandbox ended" : `the sandbox ended: ${said.trim()}`
+        )
+      )
     }
   }).pipe(
     Effect.mapError((error) => {

@@ -42,6 +42,10 @@ export interface Transport {
   readonly close: () => void
 }
 
+/** What is to be said when a runner was killed and not by us. */
+export const killed =
+  "the sandbox was killed, as it is when its memory is full; files in /tmp and its home count as memory"
+
 /** No honest frame is longer: the runner reads 64 KiB at once. */
 const frameLimit = 1024 * 1024
 const header = 9
