@@ -98,14 +98,14 @@ export interface Target {
 
 /**
  * A path as every server reads it; `undefined` for one that servers read in different ways: that goes up, in percent signs or
- * before a `;` too, has what ends a path or a segment for some, or percent signs in percent signs.
+ * before a `;` or a space too, has what ends a path or a segment for some, what is no UTF-8, or percent signs in percent signs.
  */
 const wholePath = (path: string): string | undefined => {
   const plain = path.replace(/%([0-9a-f]{2})/gi, (_, code: string) => String.fromCharCode(Number.parseInt(code, 16)))
   const isVisible = plain.split("").every((one) => one >= " " && one !== "\x7f")
-  const isPlain = isVisible && plain.startsWith("/") && !/[?#\\]|%[0-9a-f]{2}/i.test(plain)
+  const isPlain = isVisible && plain.startsWith("/") && !/[?#\\\xc0\xc1]|%(?:u|[0-9a-f]{2})/i.test(plain)
   const segments = plain.split(/\/+/)
-  return isPlain && segments.every((segment) => !/^\.{1,2}(;|$)/.test(segment)) ? segments.join("/") : undefined
+  return isPlain && segments.every((segment) => !/^\s*\.{1,2}\s*(;|$)/.test(segment)) ? segments.join("/") : undefined
 }
 
 /** Whether a path is at or below another. */

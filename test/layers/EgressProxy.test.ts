@@ -510,6 +510,9 @@ describe("EgressProxy", () => {
         "/ok/%2e%2e;/admin",
         "/ok/%252e%252e/admin",
         "/ok/..%00/admin",
+        "/ok/..%20/admin",
+        "/ok/..%c0%afadmin",
+        "/ok/%u002e%u002e/admin",
         "/ok/a%3f/x",
         "/ok/..%5cadmin",
         "/ok/%23x"
