@@ -76,7 +76,8 @@ export class ToolGuard extends Context.Service<ToolGuard>()("effect-claw/service
         return failure(call, `${call.name} needs a person's approval, and you talk to none. Report what is to be done.`)
       }
       const code = yield* makeCode(4)
-      const text = mask(Approval.question(call.name, call.params, code))
+      // All but the vault's own secrets: who approves is to see what runs.
+      const text = hide(Approval.question(call.name, call.params, code))
       const most = Math.min(Approval.questionLimit, textLimit)
       if (text.length > most) {
         const why = `A person has to approve this call, and it is too long to be shown: ${text.length} characters of ${most}.`
