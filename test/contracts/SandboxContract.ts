@@ -38,6 +38,35 @@ const testWith =
   (name: string, body: Effect.Effect<unknown, unknown, Sandbox.Sandbox | Scope.Scope>) =>
     it.live(name, () => body.pipe(Effect.provide(layer), Effect.asVoid))
 
+/** What those promise, besides, whose memory a control group holds. */
+export const memoryContract = (layer: Layer.Layer<Sandbox.Sandbox>) => {
+  const test = testWith(layer)
+
+  test(
+    "many small processes that fill the memory are told so, and the session goes on",
+    Effect.gen(function* () {
+      const session = yield* open({ memory: "64 MiB" })
+      const small = "(x=$(head -c 400000 /dev/zero | tr '\\0' a); read -t 3 < <(sleep 4)) &"
+      const filled = yield* Sandbox.run(session, { run: `ulimit -s 256; for i in $(seq 230); do ${small} done; wait` })
+      assert.include(filled.stderr, "the sandbox ran out of memory")
+      yield* Effect.sleep("4 seconds")
+      assert.strictEqual((yield* Sandbox.run(session, { run: "echo on" })).stdout, "on\n")
+    })
+  )
+
+  test(
+    "one whose memory is full of files is lost, and says so",
+    Effect.gen(function* () {
+      const session = yield* open({ memory: "64 MiB" })
+      const fill = Sandbox.run(session, { run: "head -c 100M /dev/zero > /tmp/x" })
+      assert.include((yield* fill).stderr, "the sandbox ran out of memory")
+      const error = yield* Effect.flip(Effect.repeat(fill, { times: 20 }))
+      assert.strictEqual(error.reason._tag, "SessionLost")
+      assert.include(error.message, "when its memory is full")
+    })
+  )
+}
+
 /** What those promise, besides, that run real programs. */
 export const realSandboxContract = (layer: Layer.Layer<Sandbox.Sandbox>) => {
   const test = testWith(layer)

@@ -9,7 +9,7 @@ import { spawn } from "node:child_process"
 import { randomUUID } from "node:crypto"
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { open, realSandboxContract, sandboxContract, workspace } from "../contracts/SandboxContract.ts"
+import { memoryContract, open, realSandboxContract, sandboxContract, workspace } from "../contracts/SandboxContract.ts"
 import { describeWithBubblewrap } from "../support/bubblewrap.ts"
 import { findProcesses, processesBecome, processesWith } from "../support/processes.ts"
 
@@ -25,6 +25,7 @@ const orphan = (mark: string) => `setsid bash -c 'exec -a ${mark} sleep 1000' > 
 describeWithBubblewrap("SandboxBubblewrap", () => {
   sandboxContract(SandboxBubblewrap.layer())
   realSandboxContract(SandboxBubblewrap.layer())
+  memoryContract(SandboxBubblewrap.layer())
 
   test(
     "there is no network but loopback, which knows its name",
@@ -151,30 +152,6 @@ PY`)
       const seconds = [...stdout.matchAll(/0m([\d.]+)s/g)].map(([, value]) => Number(value))
       assert.lengthOf(seconds, 4)
       assert.isBelow(Math.max(...seconds), 0.6)
-    })
-  )
-
-  test(
-    "many small processes that fill the memory are told so, and the session goes on",
-    Effect.gen(function* () {
-      const session = yield* open({ memory: "64 MiB" })
-      const small = "(x=$(head -c 400000 /dev/zero | tr '\\0' a); read -t 3 < <(sleep 4)) &"
-      const filled = yield* Sandbox.run(session, { run: `ulimit -s 256; for i in $(seq 230); do ${small} done; wait` })
-      assert.include(filled.stderr, "the sandbox ran out of memory")
-      yield* Effect.sleep("4 seconds")
-      assert.strictEqual((yield* Sandbox.run(session, { run: "echo on" })).stdout, "on\n")
-    })
-  )
-
-  test(
-    "one whose memory is full of files is lost, and says so",
-    Effect.gen(function* () {
-      const session = yield* open({ memory: "64 MiB" })
-      const fill = Sandbox.run(session, { run: "head -c 100M /dev/zero > /tmp/x" })
-      assert.include((yield* fill).stderr, "the sandbox ran out of memory")
-      const error = yield* Effect.flip(Effect.repeat(fill, { times: 20 }))
-      assert.strictEqual(error.reason._tag, "SessionLost")
-      assert.include(error.message, "when its memory is full")
     })
   )
 

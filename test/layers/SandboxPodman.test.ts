@@ -2,7 +2,7 @@ import { afterAll, assert, beforeAll, it } from "@effect/vitest"
 import * as SandboxDocker from "effect-claw/layers/SandboxDocker"
 import * as Sandbox from "effect-claw/services/Sandbox"
 import * as Effect from "effect/Effect"
-import { open, realSandboxContract, sandboxContract } from "../contracts/SandboxContract.ts"
+import { memoryContract, open, realSandboxContract, sandboxContract } from "../contracts/SandboxContract.ts"
 import { describeWithPodman, podmanSocket, startPodman } from "../support/podman.ts"
 
 describeWithPodman("SandboxDocker with Podman's engine", () => {
@@ -15,6 +15,7 @@ describeWithPodman("SandboxDocker with Podman's engine", () => {
 
   sandboxContract(layer)
   realSandboxContract(layer)
+  memoryContract(layer)
 
   it.live("limits hold: memory, processes, open files, and what is in memory", () =>
     Effect.gen(function* () {

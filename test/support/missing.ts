@@ -11,6 +11,7 @@ export const describeUnless =
     if (process.env["CI"] !== undefined) {
       return void describe(name, () => it(`needs: ${advice}`, () => Promise.reject(new Error(missing))))
     }
+    // What is not on this machine cannot be tested on it.
     process.stderr.write(`\n*** SKIPPED: ${name}. ${missing}. ${advice} to run it. ***\n\n`)
     describe.skip(name, body)
   }
