@@ -140,7 +140,7 @@ const advice = (said: string): string => {
   return `bubblewrap does not start (${said}); it needs bash, perl and util-linux in /usr`
 }
 
-const open = Effect.fn("Sandbox.open")(function* ({ program = "bwrap" }: Options, spec: SandboxSpec) {
+const open = Effect.fn("Sandbox.open")(function* ({ program = "bwrap" }: Options, spec: SandboxSpec, boot: string) {
   const rejected = (detail: string) => new SandboxError({ reason: new SpecRejected({ detail }) })
   if (spec.image !== undefined) {
     return yield* rejected(`bubblewrap runs this machine's programs and has no images; the spec asks for ${spec.image}`)
@@ -155,7 +155,7 @@ const open = Effect.fn("Sandbox.open")(function* ({ program = "bwrap" }: Options
     try: () => Inside.prepare(spec),
     catch: (cause) => unavailable(`the workspace cannot be given to the sandbox's user: ${String(cause)}`)
   })
-  const { mounts, prefix } = yield* ControlGroup.make(spec)
+  const { mounts, prefix } = yield* ControlGroup.make(spec, boot)
   const { gid, uid } = Inside.user()
   return yield* ChildRunner.makeSession(`bubblewrap:${randomUUID()}`, {
     command: [...prefix, ...commandLine(program, spec, runnerArguments, mounts)],
@@ -170,7 +170,7 @@ const open = Effect.fn("Sandbox.open")(function* ({ program = "bwrap" }: Options
 export const isAvailable = (options: Options = {}): Effect.Effect<boolean> =>
   Effect.acquireUseRelease(
     Effect.tryPromise(() => mkdtemp(join(tmpdir(), "claw-bubblewrap-"))),
-    (folder) => Effect.scoped(open(options, makeSpec({}, folder))),
+    (folder) => Effect.scoped(open(options, makeSpec({}, folder), randomUUID())),
     (folder) => Effect.promise(() => rm(folder, { recursive: true, force: true }))
   ).pipe(
     Effect.as(true),
@@ -185,8 +185,11 @@ export const isAvailable = (options: Options = {}): Effect.Effect<boolean> =>
  * out of reach it rejects every spec.
  */
 export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
-  Layer.succeed(Sandbox, {
-    description: Effect.succeed("bubblewrap"),
-    open: (spec) => open(options, spec),
-    reap: ControlGroup.reap
+  Layer.sync(Sandbox, () => {
+    const boot = randomUUID()
+    return {
+      description: Effect.succeed("bubblewrap"),
+      open: (spec: SandboxSpec) => open(options, spec, boot),
+      reap: (claw: string) => ControlGroup.reap(claw, boot)
+    }
   })

@@ -9,13 +9,14 @@
 import Docker from "dockerode"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Semaphore from "effect/Semaphore"
 import { randomUUID } from "node:crypto"
 import { fileURLToPath } from "node:url"
 import { Duplex, Writable } from "node:stream"
-import { setTimeout } from "node:timers/promises"
 import {
   ImageMissing,
   Sandbox,
@@ -247,6 +248,8 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
           (effect) => building.withPermit(effect)
         )
 
+      // A session is told of its end after its scope, too.
+      const fork = yield* FiberSet.makeRuntime()
       const open = Effect.fn("Sandbox.open")(function* (spec: SandboxSpec) {
         const image = spec.image ?? options.image ?? defaultImage
         const podman = isPodman(yield* answered(engine(() => docker.version())))
@@ -283,8 +286,14 @@ export const layer = (options: Options = {}): Layer.Layer<Sandbox> =>
               sink(() => {})
             )
             const ended = () =>
-              void Promise.race([code, setTimeout(1000, undefined, { ref: false })]).then((told) =>
-                onEnd(told === 137 ? Runner.killed : "the sandbox's container ended")
+              fork(
+                Effect.map(
+                  Effect.timeoutOption(
+                    Effect.promise(() => code),
+                    "1 second"
+                  ),
+                  (told) => onEnd(Option.contains(told, 137) ? Runner.killed : "the sandbox's container ended")
+                )
               )
             line.on("end", ended).on("close", ended).on("error", ended)
           }

@@ -66,9 +66,8 @@ const hierarchiesOf = ({ cpus, memoryBytes, processes }: SandboxSpec) => {
   })
 }
 
-/** What the names of a claw's groups begin with, and those of this run. */
-const namesOf = (claw = "") => `${encodeURIComponent(claw)}.`
-const boot = randomUUID()
+/** What the names of a claw's groups begin with, and those of one run of it. */
+const namesOf = (claw = "", boot?: string) => `${encodeURIComponent(claw)}.${boot === undefined ? "" : `${boot}.`}`
 
 /** Takes away those groups that are left. One with a process in it cannot be. */
 const sweep = Effect.fnUntraced(function* (parent: string, isLeft: (name: string) => Promise<boolean>) {
@@ -85,19 +84,19 @@ const sweepOld = Effect.fnUntraced(function* (parent: string) {
   yield* sweep(parent, async (name) => (await stat(join(parent, name))).mtimeMs < now - 60_000)
 })
 
-/** Takes away the empty groups of a claw's earlier runs. Only root makes any that stay. */
-export const reap = (claw: string): Effect.Effect<void> =>
+/** Takes away the empty groups of a claw's earlier runs, and none of this one's. Only root makes any that stay. */
+export const reap = (claw: string, boot: string): Effect.Effect<void> =>
   Effect.forEach(
     ["", ...controllers].map((controller) => join(mounted, controller, "effect-claw")),
     (parent) =>
       Effect.ignore(
-        sweep(parent, async (name) => name.startsWith(namesOf(claw)) && !name.startsWith(`${namesOf(claw)}${boot}.`))
+        sweep(parent, async (name) => name.startsWith(namesOf(claw)) && !name.startsWith(namesOf(claw, boot)))
       ),
     { discard: true }
   )
 
-const ofRoot = Effect.fnUntraced(function* (spec: SandboxSpec) {
-  const id = `${namesOf(spec.claw)}${boot}.${randomUUID()}`
+const ofRoot = Effect.fnUntraced(function* (spec: SandboxSpec, boot: string) {
+  const id = `${namesOf(spec.claw, boot)}${randomUUID()}`
   const groups = yield* Effect.forEach(
     hierarchiesOf(spec),
     Effect.fnUntraced(function* ({ limits, parent, target }) {
@@ -159,7 +158,7 @@ const ofUser = Effect.fnUntraced(function* (uid: number, { cpus, memoryBytes, pr
 })
 
 /** A group with the limits of a spec. Where they cannot be held the spec is rejected. On release it is gone, and what runs in it. */
-export const make = (spec: SandboxSpec): Effect.Effect<ControlGroup, SandboxError, Scope.Scope> => {
+export const make = (spec: SandboxSpec, boot: string): Effect.Effect<ControlGroup, SandboxError, Scope.Scope> => {
   const uid = process.getuid?.() ?? 0
-  return uid === 0 ? ofRoot(spec) : ofUser(uid, spec)
+  return uid === 0 ? ofRoot(spec, boot) : ofUser(uid, spec)
 }
